@@ -1,0 +1,123 @@
+use http::{HeaderMap, Method, StatusCode};
+
+/// A request as the middleware sees it: `http::Request<B>`, or `reqwest::Request` with the feature
+/// `reqwest`.
+///
+/// This trait is sealed.
+pub trait HttpRequest: sealed::Sealed {
+    /// The method.
+    fn method(&self) -> &Method;
+    /// The header fields.
+    fn headers(&self) -> &HeaderMap;
+    /// The header fields, to be changed.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+    /// Where the request goes.
+    fn target(&self) -> Target<'_>;
+}
+
+/// A response as the middleware sees it: `http::Response<B>`, or `reqwest::Response` with the
+/// feature `reqwest`.
+///
+/// This trait is sealed.
+pub trait HttpResponse: sealed::Sealed {
+    /// The status code.
+    fn status(&self) -> StatusCode;
+    /// The header fields.
+    fn headers(&self) -> &HeaderMap;
+}
+
+/// The origin part of a request's target, as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The scheme, if the target has one.
+    pub scheme: Option<&'a str>,
+    /// The host, and the port if it stands there: `api.example:8443`. `None` for a request that
+    /// names only a path: the service below is bound to one server.
+    pub authority: Option<Authority<'a>>,
+}
+
+/// The authority of a target: as one piece of text, or already in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority<'a> {
+    /// As in a URI, with everything that may stand there.
+    Text(&'a str),
+    /// A host and a port that differs from the scheme's default.
+    Parts(&'a str, Option<u16>),
+}
+
+impl<B> HttpRequest for http::Request<B> {
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    fn target(&self) -> Target<'_> {
+        let uri = self.uri();
+        Target {
+            scheme: uri.scheme_str(),
+            authority: uri.authority().map(|authority| Authority::Text(authority.as_str())),
+        }
+    }
+}
+
+impl<B> HttpResponse for http::Response<B> {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl HttpRequest for reqwest::Request {
+    fn method(&self) -> &Method {
+        self.method()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    fn target(&self) -> Target<'_> {
+        let url = self.url();
+        Target {
+            scheme: Some(url.scheme()),
+            // A URL without a host goes nowhere that was allowed.
+            authority: Some(Authority::Parts(url.host_str().unwrap_or_default(), url.port())),
+        }
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl HttpResponse for reqwest::Response {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<B> Sealed for http::Request<B> {}
+    impl<B> Sealed for http::Response<B> {}
+    #[cfg(feature = "reqwest")]
+    impl Sealed for reqwest::Request {}
+    #[cfg(feature = "reqwest")]
+    impl Sealed for reqwest::Response {}
+}

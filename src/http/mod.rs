@@ -1,0 +1,14 @@
+//! HTTP, as the two arms of the crate need it.
+//!
+//! Towards the authorization server: an [`Endpoint`] that is known to be usable, and a
+//! [`Transport`], any tower HTTP client, bounded in time and size. Towards the API:
+//! [`HttpRequest`] and [`HttpResponse`], what the middleware reads and writes.
+
+mod endpoint;
+mod message;
+mod transport;
+
+pub(crate) use endpoint::{Endpoint, is_loopback};
+pub use message::{Authority, HttpRequest, HttpResponse, Target};
+pub use transport::Transport;
+pub(crate) use transport::{Answer, Limits};

@@ -1,0 +1,205 @@
+use std::{error::Error as _, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
+use http_body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
+
+use crate::error::{BoxError, Error, ErrorKind};
+
+/// The HTTP client that talks to the authorization server.
+///
+/// With the feature `reqwest` the default is a client of its own: rustls, no redirects, bounded
+/// time. Any other tower service of HTTP requests can take its place.
+///
+/// The service must not follow redirects, or the client's credentials would follow them too, and
+/// it must not be one that passes through an `OAuthLayer` fed by it.
+#[derive(Clone)]
+pub struct Transport(Arc<dyn Exchange>);
+
+/// What one exchange may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// When the exchange must be over, the body included.
+    pub(crate) deadline: Instant,
+    /// The largest body, counted after decompression.
+    pub(crate) body: usize,
+}
+
+/// An answer of the authorization server, read to its end.
+pub(crate) type Answer = http::Response<Bytes>;
+
+type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+
+trait Exchange: Send + Sync {
+    fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_>;
+}
+
+impl Transport {
+    /// Uses a tower service, such as a `hyper_util` client of `http_body_util::Full<Bytes>`.
+    pub fn new<S, B, R>(service: S) -> Self
+    where
+        S: Service<http::Request<B>, Response = http::Response<R>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: From<Bytes> + Send + 'static,
+        R: Body + Send,
+        R::Data: Send,
+        R::Error: Into<BoxError>,
+    {
+        Self(Arc::new(Erased { service, body: std::marker::PhantomData }))
+    }
+
+    /// Sends a request and reads the answer, within the limits.
+    pub(crate) async fn exchange(
+        &self,
+        request: http::Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Answer, Error> {
+        // One deadline over everything: a server that drips a byte a second is as dead as one
+        // that does not answer.
+        match timeout_at(limits.deadline, self.0.exchange(request, limits)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                "the authorization server did not answer in time",
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+struct Erased<S, B> {
+    service: S,
+    body: std::marker::PhantomData<fn(B)>,
+}
+
+impl<S, B, R> Exchange for Erased<S, B>
+where
+    S: Service<http::Request<B>, Response = http::Response<R>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: From<Bytes> + Send + 'static,
+    R: Body + Send,
+    R::Data: Send,
+    R::Error: Into<BoxError>,
+{
+    fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
+        let mut service = self.service.clone();
+        Box::pin(async move {
+            std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(unreachable)?;
+            let response = service.call(request.map(B::from)).await.map_err(unreachable)?;
+            read(response, limits.body).await
+        })
+    }
+}
+
+async fn read<R>(response: http::Response<R>, cap: usize) -> Result<Answer, Error>
+where
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    let (parts, body) = response.into_parts();
+    check_encoding(&parts.headers, parts.status)?;
+    let body = Limited::new(body, cap).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            return Error::new(
+                ErrorKind::MalformedResponse,
+                format!("the authorization server's answer is larger than {cap} bytes"),
+            );
+        }
+        Error::new(
+            ErrorKind::Transport,
+            "the connection to the authorization server broke before its answer was complete",
+        )
+        .with_source(without_url(error))
+    })?;
+    Ok(http::Response::from_parts(parts, body.to_bytes()))
+}
+
+/// A client that decompresses removes the header; what is left is compressed still.
+fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Error::new(
+                ErrorKind::MalformedResponse,
+                format!("the authorization server's answer ({status}) is compressed, unasked"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unreachable(error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::Transport, "the authorization server cannot be reached")
+        .with_source(without_url(error.into()))
+}
+
+/// reqwest's errors show the URL, whose query may hold a key.
+fn without_url(error: BoxError) -> BoxError {
+    #[cfg(feature = "reqwest")]
+    let error = match error.downcast::<reqwest::Error>() {
+        Ok(error) => return Box::new(error.without_url()),
+        Err(error) => error,
+    };
+    error
+}
+
+#[cfg(feature = "reqwest")]
+mod default {
+    use super::*;
+    use crate::error::ConfigError;
+
+    impl Transport {
+        /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
+        /// environment names.
+        ///
+        /// # Errors
+        ///
+        /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
+        pub fn reqwest() -> Result<Self, ConfigError> {
+            let client = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| ConfigError::Transport(causes(&error)))?;
+            Ok(Self::with_reqwest(client))
+        }
+
+        /// A reqwest client of your own, such as one with private root certificates. It must be
+        /// built with [`redirect::Policy::none()`](reqwest::redirect::Policy::none).
+        pub fn with_reqwest(client: reqwest::Client) -> Self {
+            Self(Arc::new(client))
+        }
+    }
+
+    impl Exchange for reqwest::Client {
+        fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
+            Box::pin(async move {
+                let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+                let response = self.execute(request).await.map_err(unreachable)?;
+                read(http::Response::<reqwest::Body>::from(response), limits.body).await
+            })
+        }
+    }
+
+    fn causes(error: &reqwest::Error) -> String {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(error) = next {
+            text = format!("{text}: {error}");
+            next = error.source();
+        }
+        text
+    }
+
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+}

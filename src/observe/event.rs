@@ -1,0 +1,115 @@
+use std::{fmt, time::Duration};
+
+use crate::error::Error;
+
+/// Why a token is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FetchReason {
+    /// There has been no token yet.
+    Initial,
+    /// The refresh point of the current token has come; it is still served.
+    Due,
+    /// The current token has expired.
+    Expired,
+    /// A server refused the current token.
+    Rejected,
+    /// [`TokenHandle::refresh`](crate::TokenHandle::refresh) was called.
+    Requested,
+}
+
+impl FetchReason {
+    /// A stable name, as used in events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Due => "due",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Requested => "requested",
+        }
+    }
+}
+
+impl fmt::Display for FetchReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that happened to a token or to a request that needed one.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A token is being fetched.
+    Fetching {
+        /// Why.
+        reason: FetchReason,
+    },
+    /// A token was obtained and is now served.
+    Obtained {
+        /// The token's number; each token of a handle has a higher one.
+        epoch: u64,
+        /// Why it was fetched.
+        reason: FetchReason,
+        /// How long it lives from when it was asked for.
+        lifetime: Duration,
+        /// How long the fetch took.
+        took: Duration,
+    },
+    /// A fetch failed.
+    Failed {
+        /// Why it was fetched.
+        reason: FetchReason,
+        /// What went wrong.
+        error: &'a Error,
+        /// How many fetches have failed in a row.
+        failures: u32,
+        /// When the next attempt is made.
+        retry_in: Duration,
+        /// Whether a usable token is still served.
+        holds_token: bool,
+    },
+    /// The current token expired before another one was obtained.
+    Expired {
+        /// The token's number.
+        epoch: u64,
+    },
+    /// A server refused a token, and it was taken out of service.
+    Rejected {
+        /// The token's number.
+        epoch: u64,
+    },
+    /// A request had to wait for a token.
+    Waited {
+        /// How long.
+        waited: Duration,
+        /// Whether it got one.
+        obtained: bool,
+    },
+    /// A request was sent again with a newer token.
+    Replayed {
+        /// The status of the second answer, which is returned as it is.
+        status: u16,
+    },
+    /// The refresher has ended.
+    Stopped,
+}
+
+/// Is told every [`Event`].
+///
+/// It is called from the refresher and from requests that wait: it must not block. A panic in it is
+/// caught and ignored.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes note of an event.
+    fn event(&self, event: &Event<'_>);
+}
+
+impl<F> Observer for F
+where
+    F: Fn(&Event<'_>) + Send + Sync + 'static,
+{
+    fn event(&self, event: &Event<'_>) {
+        self(event);
+    }
+}

@@ -1,0 +1,35 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    observe::FetchReason,
+    time::{Clock, SystemClock},
+    token::TokenSet,
+};
+
+/// What a [`TokenSource`](super::TokenSource) is told when a token is needed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FetchContext {
+    /// The last token set, and so the current refresh token; `None` at the first fetch.
+    pub previous: Option<Arc<TokenSet>>,
+    /// Why a token is needed.
+    pub reason: FetchReason,
+    /// When the fetch is given up.
+    pub deadline: Instant,
+    /// The clock to judge absolute times by.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl FetchContext {
+    /// The context of a first fetch, as a test of a source needs it: half a minute of time.
+    pub fn first() -> Self {
+        Self {
+            previous: None,
+            reason: FetchReason::Initial,
+            deadline: Instant::now() + Duration::from_secs(30),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}

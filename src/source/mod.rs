@@ -1,0 +1,70 @@
+//! Where tokens come from.
+//!
+//! A [`TokenSource`] obtains a token: a grant, a file, a sidecar, another process' store. The
+//! refresher is its one caller, so it needs no lock and no cache of its own.
+//!
+//! ```
+//! use tower_oauth::{Error, FetchContext, TokenSet, TokenSource};
+//!
+//! struct Sidecar;
+//!
+//! impl TokenSource for Sidecar {
+//!     async fn fetch(&self, _: FetchContext) -> Result<TokenSet, Error> {
+//!         let token = tokio::fs::read_to_string("/run/sidecar/token").await;
+//!         TokenSet::bearer(token.map_err(Error::other)?)
+//!     }
+//! }
+//! ```
+
+mod chain;
+mod context;
+mod fixed;
+mod function;
+mod service;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+pub use chain::Chain;
+pub use context::FetchContext;
+pub use fixed::FixedToken;
+pub use function::{SourceFn, source_fn};
+pub use service::FromService;
+
+use crate::{error::Error, token::TokenSet};
+
+/// Obtains tokens.
+pub trait TokenSource: Send + Sync + 'static {
+    /// Obtains a token. `cx` carries the last token set (and so the refresh token), why a token is
+    /// needed, and until when.
+    ///
+    /// A fetch runs to its end on a task of its own: a caller that goes away does not cancel it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the token from being had; [`Error::other`] wraps any error. The refresher
+    /// tries again: soon if the error is [retryable](Error::is_retryable), slowly if it is not.
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send;
+}
+
+impl<T: TokenSource> TokenSource for Arc<T> {
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send {
+        T::fetch(self, cx)
+    }
+}
+
+/// A source whose type is forgotten, so that the refresher and [`Chain`] need no type parameter.
+pub(crate) trait DynTokenSource: Send + Sync + 'static {
+    fn fetch(
+        &self,
+        cx: FetchContext,
+    ) -> Pin<Box<dyn Future<Output = Result<TokenSet, Error>> + Send + '_>>;
+}
+
+impl<T: TokenSource> DynTokenSource for T {
+    fn fetch(
+        &self,
+        cx: FetchContext,
+    ) -> Pin<Box<dyn Future<Output = Result<TokenSet, Error>> + Send + '_>> {
+        Box::pin(TokenSource::fetch(self, cx))
+    }
+}

@@ -1,0 +1,199 @@
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+/// What the clocks say at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Time since an arbitrary point, going on while the machine sleeps (`CLOCK_BOOTTIME`).
+    pub boot: Duration,
+    /// Wall-clock time. It may jump in both directions.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// The moment `by` later, on both clocks.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        Self {
+            boot: self.boot.saturating_add(by),
+            wall: self.wall.checked_add(by).unwrap_or(self.wall),
+        }
+    }
+
+    /// How long it is from `now` until this moment, by the clock that says less.
+    pub fn remaining(self, now: Self) -> Duration {
+        let boot = self.boot.saturating_sub(now.boot);
+        boot.min(self.wall.duration_since(now.wall).unwrap_or_default())
+    }
+
+    /// How far the wall clock was moved between this moment and `now`: what it advanced beyond boot
+    /// time, or fell behind it.
+    pub fn wall_jump(self, now: Self) -> Duration {
+        let should = self.after(now.boot.saturating_sub(self.boot)).wall;
+        match now.wall.duration_since(should) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        }
+    }
+}
+
+/// Tells the time. The default is [`SystemClock`]; tests bring their own.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// What the clocks say now.
+    fn now(&self) -> Moment;
+
+    /// Wall-clock time, a few milliseconds late at most. Asked once per request, so it must be
+    /// cheap and must not write memory that threads share.
+    fn coarse_wall(&self) -> SystemTime {
+        self.now().wall
+    }
+}
+
+/// The clocks of this machine.
+///
+/// Where tokio's time is paused or advanced by a test, boot and wall time move along with it.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    tokio: Instant,
+    boot: Duration,
+}
+
+impl SystemClock {
+    /// A clock that reads this machine's clocks.
+    pub fn new() -> Self {
+        Self { tokio: Instant::now(), boot: steady_time() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Moment {
+        // Zero unless a test moves tokio's clock: then boot and wall time follow it. Both are
+        // read from the monotonic clock, so a machine's sleep is in neither.
+        let virtual_time = self.tokio.elapsed();
+        let real_time = steady_time().saturating_sub(self.boot);
+        let (boot, wall) = (boot_time(), wall_time());
+        match virtual_time.checked_sub(real_time) {
+            Some(ahead) => Moment { boot, wall }.after(ahead),
+            None => Moment {
+                boot: (boot + virtual_time).saturating_sub(real_time),
+                wall: wall - (real_time - virtual_time).min(MAX_BEHIND),
+            },
+        }
+    }
+
+    fn coarse_wall(&self) -> SystemTime {
+        coarse_wall_time()
+    }
+}
+
+// A paused clock stands still while a test runs: far less than this.
+const MAX_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+fn wall_time() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use super::{Duration, SystemTime};
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    pub(super) fn boot_time() -> Duration {
+        since_zero(clock_gettime(ClockId::Boottime))
+    }
+
+    pub(super) fn steady_time() -> Duration {
+        since_zero(clock_gettime(ClockId::Monotonic))
+    }
+
+    pub(super) fn coarse_wall_time() -> SystemTime {
+        SystemTime::UNIX_EPOCH + since_zero(clock_gettime(ClockId::RealtimeCoarse))
+    }
+
+    fn since_zero(time: Timespec) -> Duration {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod system {
+    use std::{sync::OnceLock, time::Instant};
+
+    use super::{Duration, SystemTime};
+
+    /// Where there is no boot clock, the wall clock catches a machine's sleep.
+    pub(super) fn boot_time() -> Duration {
+        steady_time()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tokio's clock may be paused; this one is not")]
+    pub(super) fn steady_time() -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        // Starts an hour in, so that earlier moments can be expressed.
+        START.get_or_init(Instant::now).elapsed() + Duration::from_secs(3600)
+    }
+
+    pub(super) fn coarse_wall_time() -> SystemTime {
+        super::wall_time()
+    }
+}
+
+use system::{boot_time, coarse_wall_time, steady_time};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn moment(boot: u64, wall: u64) -> Moment {
+        Moment {
+            boot: Duration::from_secs(boot),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(wall),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn boot_and_wall_time_follow_a_paused_clock() {
+        let clock = SystemClock::new();
+        let start = clock.now();
+        tokio::time::advance(MINUTE * 60).await;
+        let end = clock.now();
+        assert!(end.boot - start.boot >= MINUTE * 60);
+        assert!(start.wall_jump(end) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_clock_that_says_less_counts() {
+        let expiry = moment(100, 1000);
+        assert_eq!(expiry.remaining(moment(90, 900)), Duration::from_secs(10));
+        assert_eq!(expiry.remaining(moment(10, 999)), Duration::from_secs(1));
+        assert_eq!(expiry.remaining(moment(10, 2000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wall_jump_is_seen_in_both_directions() {
+        let start = moment(100, 1000);
+        assert_eq!(start.wall_jump(moment(160, 1060)), Duration::ZERO);
+        assert_eq!(start.wall_jump(moment(160, 1100)), Duration::from_secs(40));
+        assert_eq!(start.wall_jump(moment(160, 900)), Duration::from_secs(160));
+    }
+
+    #[test]
+    fn far_moments_do_not_overflow() {
+        let far = moment(100, 1000).after(Duration::MAX);
+        assert!(far.remaining(moment(0, 0)) > Duration::ZERO);
+    }
+}

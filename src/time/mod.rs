@@ -1,0 +1,10 @@
+//! Time: what the clocks say, and how long to wait after a failure.
+//!
+//! Timers stop while a machine sleeps, and wall clocks jump. A [`Clock`] gives both boot time and
+//! wall time, and a token's expiry is kept in both: whichever says "expired" first is believed.
+
+mod backoff;
+mod clock;
+
+pub(crate) use backoff::{full_jitter, spread};
+pub use clock::{Clock, Moment, SystemClock};

@@ -1,0 +1,188 @@
+use std::{fmt, time::Duration};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Members, Scopes};
+use crate::{
+    error::{Error, ErrorKind},
+    secret::Secret,
+};
+
+/// How an access token is presented ([RFC 6749 §7.1]).
+///
+/// [RFC 6749 §7.1]: https://www.rfc-editor.org/rfc/rfc6749#section-7.1
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenType {
+    /// `Authorization: Bearer …` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
+    Bearer,
+}
+
+impl TokenType {
+    /// The authentication scheme in the `Authorization` header.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+        }
+    }
+}
+
+/// What a token endpoint returned: an access token and what came with it.
+///
+/// Its `Debug` shows lifetimes and scopes, never a token.
+#[derive(Clone)]
+pub struct TokenSet {
+    access_token: Secret,
+    token_type: TokenType,
+    lifetime: Option<Duration>,
+    refresh_in: Option<Duration>,
+    usable_in: Option<Duration>,
+    sent_at: Option<Instant>,
+    refresh_token: Option<Secret>,
+    scopes: Option<Scopes>,
+    members: Members,
+}
+
+impl TokenSet {
+    /// A bearer token of unknown lifetime.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnusableToken`] when it is empty or has characters other than visible ASCII: it
+    /// could not stand in a header, or would end it.
+    pub fn bearer(access_token: impl Into<Secret>) -> Result<Self, Error> {
+        let access_token = access_token.into();
+        // RFC 6749 App. A.12: access-token = 1*VSCHAR; a space would split the credentials.
+        let usable = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+        if !usable(access_token.expose()) {
+            return Err(Error::new(
+                ErrorKind::UnusableToken,
+                "the access token is empty or has characters other than visible ASCII",
+            ));
+        }
+        Ok(Self {
+            access_token,
+            token_type: TokenType::Bearer,
+            lifetime: None,
+            refresh_in: None,
+            usable_in: None,
+            sent_at: None,
+            refresh_token: None,
+            scopes: None,
+            members: Members::default(),
+        })
+    }
+
+    /// Sets how long the token lives, counted from when it was asked for (`expires_in`).
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sets the server's hint after how long the token should be renewed (`refresh_in`).
+    #[must_use]
+    pub fn with_refresh_in(mut self, refresh_in: Duration) -> Self {
+        self.refresh_in = Some(refresh_in);
+        self
+    }
+
+    /// Sets after how long the token becomes usable (`not_before`).
+    #[must_use]
+    pub fn with_usable_in(mut self, usable_in: Duration) -> Self {
+        self.usable_in = Some(usable_in);
+        self
+    }
+
+    /// Sets when the token was asked for. Without it, its life counts from the start of the fetch.
+    #[must_use]
+    pub fn with_sent_at(mut self, sent_at: Instant) -> Self {
+        self.sent_at = Some(sent_at);
+        self
+    }
+
+    /// Sets the refresh token.
+    #[must_use]
+    pub fn with_refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
+        self.refresh_token = Some(refresh_token.into());
+        self
+    }
+
+    /// Sets the scopes that were granted.
+    #[must_use]
+    pub fn with_scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = Some(scopes);
+        self
+    }
+
+    /// Sets the other members of the token response.
+    #[must_use]
+    pub(crate) fn with_members(mut self, members: Members) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// Takes the refresh token away.
+    #[must_use]
+    pub fn without_refresh_token(mut self) -> Self {
+        self.refresh_token = None;
+        self
+    }
+
+    /// The access token.
+    pub fn access_token(&self) -> &Secret {
+        &self.access_token
+    }
+
+    /// How the access token is presented.
+    pub fn token_type(&self) -> TokenType {
+        self.token_type
+    }
+
+    /// How long the token lives, counted from when it was asked for; `None` if unknown.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
+    /// The server's hint after how long the token should be renewed.
+    pub fn refresh_in(&self) -> Option<Duration> {
+        self.refresh_in
+    }
+
+    /// After how long the token becomes usable, if not at once.
+    pub fn usable_in(&self) -> Option<Duration> {
+        self.usable_in
+    }
+
+    /// When the token was asked for, if the source told.
+    pub fn sent_at(&self) -> Option<Instant> {
+        self.sent_at
+    }
+
+    /// The refresh token, if there is one.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref()
+    }
+
+    /// The scopes that were granted; `None` if the server did not say.
+    pub fn scopes(&self) -> Option<&Scopes> {
+        self.scopes.as_ref()
+    }
+
+    /// Another member of the token response, such as `instance_url`.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
+    }
+}
+
+impl fmt::Debug for TokenSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSet")
+            .field("token_type", &self.token_type)
+            .field("lifetime", &self.lifetime)
+            .field("has_refresh_token", &self.refresh_token.is_some())
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}
