@@ -1,5 +1,6 @@
 //! What several test files need.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod api;
 pub mod clock;
 pub mod script;
