@@ -35,5 +35,10 @@ pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 pub use layer::OAuthLayer;
 pub use origin::Origins;
-pub use replay::{Buffered, CloneRequest, Idempotent, NoReplay, Replay, ReplayBody};
+#[cfg(feature = "reqwest")]
+pub use replay::BufferedReqwest;
+pub use replay::{
+    Buffered, BufferedRequest, CloneRequest, CloneableRequest, Idempotent, NoReplay, Replay,
+    ReplayBody,
+};
 pub use service::OAuth;

@@ -6,40 +6,44 @@ use crate::http::HttpRequest;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CloneRequest;
 
-impl<B: Clone + Send + 'static> Replay<http::Request<B>> for CloneRequest {
-    type Sent = http::Request<B>;
-    type Kept = http::Request<B>;
+// One impl for all requests, so that the compiler finds the request's type from the service below:
+// `client.ready().await?` has no other hint.
+impl<Q: CloneableRequest> Replay<Q> for CloneRequest {
+    type Sent = Q;
+    type Kept = Q;
 
-    fn pass(&self, request: http::Request<B>) -> http::Request<B> {
+    fn pass(&self, request: Q) -> Q {
         request
     }
 
-    fn keep(&self, request: http::Request<B>) -> (http::Request<B>, Option<http::Request<B>>) {
-        let kept = request.clone();
-        (request, Some(kept))
-    }
-
-    fn again(kept: http::Request<B>) -> Option<http::Request<B>> {
-        Some(kept)
-    }
-}
-
-#[cfg(feature = "reqwest")]
-impl Replay<reqwest::Request> for CloneRequest {
-    type Sent = reqwest::Request;
-    type Kept = reqwest::Request;
-
-    fn pass(&self, request: reqwest::Request) -> reqwest::Request {
-        request
-    }
-
-    fn keep(&self, request: reqwest::Request) -> (reqwest::Request, Option<reqwest::Request>) {
+    fn keep(&self, request: Q) -> (Q, Option<Q>) {
         let kept = request.try_clone();
         (request, kept)
     }
 
-    fn again(kept: reqwest::Request) -> Option<reqwest::Request> {
+    fn again(kept: Q) -> Option<Q> {
         Some(kept)
+    }
+}
+
+/// A request that can be cloned, or can be when its body is not a stream.
+pub trait CloneableRequest: HttpRequest + Send + 'static {
+    /// A copy of the request; `None` if its body is a stream.
+    fn try_clone(&self) -> Option<Self>
+    where
+        Self: Sized;
+}
+
+impl<B: Clone + Send + 'static> CloneableRequest for http::Request<B> {
+    fn try_clone(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl CloneableRequest for reqwest::Request {
+    fn try_clone(&self) -> Option<Self> {
+        self.try_clone()
     }
 }
 

@@ -10,7 +10,7 @@ pub use body::ReplayBody;
 #[cfg(feature = "reqwest")]
 pub use buffered::BufferedReqwest;
 pub use buffered::{Buffered, BufferedRequest};
-pub use clone::{CloneRequest, Idempotent};
+pub use clone::{CloneRequest, CloneableRequest, Idempotent};
 
 use crate::http::HttpRequest;
 

@@ -1,0 +1,157 @@
+//! Replay of streaming bodies: what is kept, what is sent again, and what is not.
+
+mod common;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::{api::Api, script::Script};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::StreamBody;
+use tokio::time::sleep;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_oauth::{Buffered, Idempotent, OAuthLayer, TokenHandle};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const URL: &str = "https://api.example/a";
+
+async fn tokens(source: &Script) -> TokenHandle {
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    tokens
+}
+
+/// A body that arrives piece by piece, and can be read once.
+struct Chunks {
+    frames: std::vec::IntoIter<Frame<Bytes>>,
+    polled: Arc<AtomicUsize>,
+}
+
+/// A body of these pieces, and how often it was polled.
+fn chunks(parts: &[&'static str], trailers: Option<HeaderMap>) -> (Chunks, Arc<AtomicUsize>) {
+    let data = parts.iter().map(|part| Frame::data(Bytes::from_static(part.as_bytes())));
+    let frames: Vec<_> = data.chain(trailers.map(Frame::trailers)).collect();
+    let polled = Arc::new(AtomicUsize::new(0));
+    (Chunks { frames: frames.into_iter(), polled: polled.clone() }, polled)
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.polled.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(self.frames.next().map(Ok))
+    }
+}
+
+fn trailers() -> HeaderMap {
+    HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("end"))])
+}
+
+async fn send(limit: usize, early: bool, accept: &'static str) -> (StatusCode, Api, usize) {
+    let source = Script::tokens(HOUR);
+    let tokens = tokens(&source).await;
+    let api = Api::new();
+    api.accept(move |token| token == accept);
+    if early {
+        api.refuse_early();
+    }
+    let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+    let client =
+        ServiceBuilder::new().layer(layer.replay(Buffered::up_to(limit))).service(api.clone());
+    let (body, polled) = chunks(&["one ", "two ", "three"], Some(trailers()));
+    let response = client.oneshot(Request::post(URL).body(body).unwrap()).await.unwrap();
+    (response.status(), api, polled.load(Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfr_11_a_streaming_body_is_sent_twice_and_read_once() {
+    for early in [false, true] {
+        let (status, api, polled) = send(1024, early, "Bearer token-2").await;
+        assert_eq!(status, 200);
+        let last = api.seen().pop().unwrap();
+        assert_eq!(last.body, "one two three");
+        assert_eq!(last.trailers, Some(trailers()));
+        assert!(polled <= 5, "{polled}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f20_a_body_beyond_the_bound_is_sent_once_in_full() {
+    let (status, api, _) = send(8, false, "Bearer token-2").await;
+    assert_eq!(status, 401);
+    let [seen] = api.seen().try_into().ok().unwrap();
+    assert_eq!(seen.body, "one two three");
+    // A refusal that came before the body was read leaves all of it to the replay.
+    let (status, ..) = send(8, true, "Bearer token-2").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_body_that_is_accepted_is_passed_on_as_it_is() {
+    let (status, api, _) = send(8, false, "Bearer token-1").await;
+    assert_eq!(status, 200);
+    assert_eq!(api.seen()[0].trailers, Some(trailers()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfr_11_a_streaming_body_without_a_policy_is_not_replayed() {
+    let source = Script::tokens(HOUR);
+    let tokens = tokens(&source).await;
+    let api = Api::new();
+    api.accept(|token| token == "Bearer token-2");
+    let layer = OAuthLayer::new(tokens.clone(), "https://api.example".parse().unwrap());
+    let client = ServiceBuilder::new().layer(layer).service(api.clone());
+    let (body, _) = chunks(&["one"], None);
+    let response = client.oneshot(Request::post(URL).body(body).unwrap()).await.unwrap();
+    assert_eq!((response.status(), api.count()), (StatusCode::UNAUTHORIZED, 1));
+    tokens.ready().await.unwrap();
+    assert_eq!(source.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f20_a_post_under_idempotent_buffering_is_not_kept() {
+    let source = Script::tokens(HOUR);
+    let tokens = tokens(&source).await;
+    let api = Api::new();
+    api.accept(|token| token == "Bearer token-2");
+    let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap())
+        .replay(Idempotent(Buffered::up_to(1024)));
+    let client = ServiceBuilder::new().layer(layer).service(api.clone());
+    for (request, expected) in [(Request::post(URL), 401), (Request::put(URL), 200)] {
+        let (body, _) = chunks(&["one"], None);
+        let response = client.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected);
+        sleep(Duration::from_secs(2)).await;
+        api.accept(|token| token == "Bearer token-3");
+    }
+}
+
+/// Any body will do: one of a stream, too.
+#[tokio::test(start_paused = true)]
+async fn any_body_type_passes() {
+    let source = Script::tokens(HOUR);
+    let tokens = tokens(&source).await;
+    let api = Api::new();
+    let client = ServiceBuilder::new()
+        .layer(OAuthLayer::new(tokens, "https://api.example".parse().unwrap()))
+        .service(api.clone());
+    let stream = tokio_stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from("abc")))]);
+    let request = Request::post(URL).body(StreamBody::new(stream)).unwrap();
+    client.oneshot(request).await.unwrap();
+    assert_eq!(api.seen()[0].body, "abc");
+}
