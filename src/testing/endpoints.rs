@@ -1,0 +1,218 @@
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    Method, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    answer::Answer,
+    clients::{Clients, Refusal, invalid_client, invalid_request, json_response},
+    host::Site,
+    recorded::Recorded,
+    reply::Reply,
+    script::Script,
+    tokens::{Grant, Refused, Rotation, Tokens},
+};
+
+/// The logic of the authorization server.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints(Mutex<State>);
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tokens: Tokens,
+    pub(super) clients: Clients,
+    pub(super) script: Script,
+    pub(super) requests: Vec<Recorded>,
+    pub(super) issued: usize,
+    pub(super) reuse_detected: bool,
+    pub(super) lifetime: Duration,
+    pub(super) rotation: Rotation,
+    pub(super) omit_expires_in: bool,
+    pub(super) refresh_tokens: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            tokens: Tokens::default(),
+            clients: Clients::default(),
+            script: Script::default(),
+            requests: Vec::new(),
+            issued: 0,
+            reuse_detected: false,
+            lifetime: Duration::from_secs(3600),
+            rotation: Rotation::Never,
+            omit_expires_in: false,
+            refresh_tokens: false,
+        }
+    }
+}
+
+impl Endpoints {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Site for Endpoints {
+    fn refuse_early(&self, _: &Recorded) -> Option<Answer> {
+        None
+    }
+
+    fn answer(&self, request: Recorded) -> Answer {
+        let state = &mut *self.state();
+        state.requests.push(request.clone());
+        let (endpoint, reply): (Endpoint, _) = match request.path() {
+            TOKEN_PATH => (State::token, state.script.next()),
+            "/revoke" => (State::revoke, Reply::honest()),
+            "/introspect" => (State::introspect, Reply::honest()),
+            _ => return Answer::status(StatusCode::NOT_FOUND),
+        };
+        Answer::new(reply, &request.method, || state.serve(endpoint, &request))
+    }
+}
+
+type Endpoint = fn(&mut State, &Recorded) -> Result<http::Response<Bytes>, Refusal>;
+
+impl State {
+    /// What all three endpoints ask of a request, and then the endpoint.
+    fn serve(&mut self, endpoint: Endpoint, request: &Recorded) -> http::Response<Bytes> {
+        if request.method != Method::POST {
+            let mut response = http::Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("POST"));
+            return response;
+        }
+        well_formed(request)
+            .and_then(|()| endpoint(self, request))
+            .unwrap_or_else(Refusal::response)
+    }
+
+    fn token(&mut self, request: &Recorded) -> Result<http::Response<Bytes>, Refusal> {
+        let client = self.clients.authenticate(request)?;
+        let scope = request.param("scope").filter(|scope| !scope.is_empty());
+        let (grant, refresh_token) = match request.param("grant_type").as_deref() {
+            Some("client_credentials") if client.authenticated => {
+                let grant = self.tokens.grant(&client.id, scope);
+                let refresh_token =
+                    self.refresh_tokens.then(|| self.tokens.issue_refresh(grant.clone()));
+                (grant, refresh_token)
+            }
+            // RFC 6749 §4.4: "The client credentials grant type MUST only be used by confidential
+            // clients."
+            Some("client_credentials") => return Err(invalid_client("no client authentication")),
+            Some("refresh_token") => self.refresh(&client.id, scope.as_deref(), request)?,
+            Some(_) => return Err(Refusal::new("unsupported_grant_type", "unknown grant type")),
+            None => return Err(invalid_request("grant_type is missing")),
+        };
+        Ok(self.token_response(grant, refresh_token))
+    }
+
+    fn refresh(
+        &mut self,
+        client: &str,
+        scope: Option<&str>,
+        request: &Recorded,
+    ) -> Result<(Grant, Option<String>), Refusal> {
+        let token =
+            request.param("refresh_token").ok_or(invalid_request("refresh_token is missing"))?;
+        let redeemed = self.tokens.redeem(&token, client, scope, self.rotation);
+        let grant = redeemed.map_err(|refused| match refused {
+            Refused::Dead => Refusal::new("invalid_grant", "unknown or revoked refresh token"),
+            Refused::Reused => {
+                self.reuse_detected = true;
+                Refusal::new("invalid_grant", "the refresh token was used before")
+            }
+            Refused::Scope => Refusal::new("invalid_scope", "more scope than was granted"),
+        })?;
+        // RFC 6749 §6: "the refresh token scope MUST be identical to that of the refresh token
+        // included by the client in the request."
+        let whole = self.tokens.refresh_grant(&token).cloned();
+        let rotated = match self.rotation {
+            Rotation::Never => None,
+            Rotation::Always { .. } => whole.map(|grant| self.tokens.issue_refresh(grant)),
+        };
+        Ok((grant, rotated))
+    }
+
+    fn token_response(
+        &mut self,
+        grant: Grant,
+        refresh_token: Option<String>,
+    ) -> http::Response<Bytes> {
+        let scope = grant.scope.clone();
+        let access_token = self.tokens.issue_access(grant, self.lifetime);
+        self.issued += 1;
+        let mut members = Map::new();
+        members.insert("access_token".into(), access_token.into());
+        members.insert("token_type".into(), "Bearer".into());
+        if !self.omit_expires_in {
+            members.insert("expires_in".into(), self.lifetime.as_secs().into());
+        }
+        if let Some(scope) = scope {
+            members.insert("scope".into(), scope.into());
+        }
+        if let Some(refresh_token) = refresh_token {
+            members.insert("refresh_token".into(), refresh_token.into());
+        }
+        json_response(StatusCode::OK, &Value::Object(members))
+    }
+
+    fn revoke(&mut self, request: &Recorded) -> Result<http::Response<Bytes>, Refusal> {
+        let client = self.clients.authenticate(request)?;
+        let token = request.param("token").ok_or(invalid_request("token is missing"))?;
+        match self.tokens.owner(&token) {
+            Some(owner) if owner != client.id => {
+                Err(Refusal::new("unauthorized_client", "the token is another client's"))
+            }
+            // RFC 7009 §2.2: "invalid tokens do not cause an error response".
+            _ => {
+                self.tokens.revoke(&token);
+                Ok(http::Response::new(Bytes::new()))
+            }
+        }
+    }
+
+    fn introspect(&mut self, request: &Recorded) -> Result<http::Response<Bytes>, Refusal> {
+        self.clients.authenticate(request)?;
+        let token = request.param("token").ok_or(invalid_request("token is missing"))?;
+        let body = match self.tokens.check(&token) {
+            Ok(grant) => json!({
+                "active": true,
+                "client_id": grant.client,
+                "scope": grant.scope.as_deref().unwrap_or_default(),
+                "token_type": "Bearer",
+            }),
+            Err(_) => json!({ "active": false }),
+        };
+        Ok(json_response(StatusCode::OK, &body))
+    }
+}
+
+fn well_formed(request: &Recorded) -> Result<(), Refusal> {
+    let content_type = request.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    if !essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+        return Err(invalid_request("the body is not a form"));
+    }
+    // RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
+    let mut seen = HashSet::new();
+    // RFC 8707 §2 allows several resources, and RFC 8693 §2.1 several audiences.
+    let repeatable = ["resource", "audience"];
+    for (name, _) in request.form() {
+        if !repeatable.contains(&name.as_str()) && !seen.insert(name) {
+            return Err(invalid_request("a parameter is repeated"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) const TOKEN_PATH: &str = "/token";
