@@ -11,7 +11,7 @@ pub mod middleware;
 pub mod observe;
 pub mod refresh;
 pub mod secret;
-mod slot;
+pub(crate) mod slot;
 pub mod source;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -21,6 +21,11 @@ pub mod token;
 
 pub use crate::{
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
+    middleware::{
+        Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
+        OAuthLayer, Origins,
+    },
+    refresh::{Rejection, State, Status, Token, TokenHandle},
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},

@@ -1,1 +1,39 @@
-//! room
+//! The layer: puts the current token on every request that goes to an allowed origin.
+//!
+//! ```
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_oauth::{FixedToken, OAuthLayer, TokenHandle, TokenSet};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_oauth::BoxError> {
+//! let tokens = TokenHandle::spawn(FixedToken::new(TokenSet::bearer("abc")?));
+//! let client = tower::service_fn(|request: http::Request<String>| async move {
+//!     assert_eq!(request.headers()["authorization"], "Bearer abc");
+//!     Ok::<_, std::convert::Infallible>(http::Response::new(()))
+//! });
+//!
+//! let api = ServiceBuilder::new()
+//!     .layer(OAuthLayer::new(tokens, "https://api.example".parse()?))
+//!     .service(client);
+//!
+//! let request = http::Request::get("https://api.example/orders").body(String::new())?;
+//! api.oneshot(request).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod attempt;
+mod challenge;
+mod context;
+mod future;
+mod layer;
+mod origin;
+mod replay;
+mod service;
+
+pub use context::{ExistingAuthorization, ForeignOrigin};
+pub use future::ResponseFuture;
+pub use layer::OAuthLayer;
+pub use origin::Origins;
+pub use replay::{Buffered, CloneRequest, Idempotent, NoReplay, Replay, ReplayBody};
+pub use service::OAuth;

@@ -1,1 +1,38 @@
-//! room
+//! Keeps a token fresh: obtained before it is needed, renewed before it expires.
+//!
+//! [`TokenHandle`] is what you hold and share. Behind it one task, the refresher, asks the
+//! [`TokenSource`](crate::TokenSource) for tokens and publishes them. It is the only caller of the
+//! source, so a thousand requests that need a token make one token request.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_oauth::{TokenHandle, TokenSet, source_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_oauth::Error> {
+//! let source = source_fn(|_| async {
+//!     Ok(TokenSet::bearer("2YotnFZFEjr1zCsicMWpAA")?.with_lifetime(Duration::from_secs(3600)))
+//! });
+//! let tokens = TokenHandle::spawn(source);
+//! tokens.ready().await?;
+//! assert!(tokens.status().expires_at().is_some());
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod fetch;
+mod handle;
+mod plan;
+mod policy;
+mod refresher;
+mod shared;
+mod status;
+mod token;
+
+pub use builder::TokenHandleBuilder;
+pub use handle::TokenHandle;
+pub use refresher::Refresher;
+pub use shared::Rejection;
+pub use status::{State, Status};
+pub use token::Token;

@@ -1,0 +1,95 @@
+//! What a request does off its usual way: wait for a token, and be sent again.
+
+use std::{future::poll_fn, time::Duration};
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{
+    challenge::{Verdict, verdict},
+    context::Context,
+    replay::Replay,
+};
+use crate::{
+    error::{BoxError, Error},
+    http::{HttpRequest, HttpResponse},
+    observe::Event,
+    refresh::Rejection,
+    slot::Sharded,
+};
+
+/// Waits for a token, sends the request, and once more if its token was refused.
+pub(super) async fn wait_and_send<S, Q, R>(
+    context: Sharded<Context>,
+    mut service: S,
+    mut request: R::Sent,
+    kept: Option<R::Kept>,
+) -> Result<S::Response, BoxError>
+where
+    R: Replay<Q>,
+    S: Service<R::Sent>,
+    S::Response: HttpResponse,
+    S::Error: Into<BoxError>,
+{
+    let epoch = inject(&context, 0, request.headers_mut()).await?;
+    let response = service.call(request).await.map_err(Into::into)?;
+    match kept.filter(|_| report(&context, epoch, &response)) {
+        Some(kept) => replay::<S, Q, R>(context, service, kept, epoch, response).await,
+        None => Ok(response),
+    }
+}
+
+/// Sends a request again with a token newer than the refused one. If there is none, or the request
+/// cannot be sent again, the refusal is the answer.
+pub(super) async fn replay<S, Q, R>(
+    context: Sharded<Context>,
+    mut service: S,
+    kept: R::Kept,
+    refused: u64,
+    refusal: S::Response,
+) -> Result<S::Response, BoxError>
+where
+    R: Replay<Q>,
+    S: Service<R::Sent>,
+    S::Response: HttpResponse,
+    S::Error: Into<BoxError>,
+{
+    if context.tokens.wait(refused, deadline(&context)).await.is_err() {
+        return Ok(refusal);
+    }
+    let Some(mut request) = R::again(kept) else { return Ok(refusal) };
+    // Before asking for readiness: the refusal's connection may be the only one.
+    drop(refusal);
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+    // Only now: becoming ready may have taken longer than the token lives.
+    inject(&context, refused, request.headers_mut()).await?;
+    let response = service.call(request).await.map_err(Into::into)?;
+    // A second refusal is the caller's, and does not count against the token: it is as new as can
+    // be, so the fault is elsewhere.
+    context.tokens.emit(&Event::Replayed { status: response.status().as_u16() });
+    Ok(response)
+}
+
+/// Tells the handle if the response refuses the token. Returns whether a newer one can be had.
+pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse) -> bool {
+    let min_age = match verdict(response.status(), response.headers()) {
+        Verdict::InvalidToken => Duration::ZERO,
+        Verdict::Unexplained => context.options.bare_401_min_age,
+        Verdict::Other => return false,
+    };
+    match context.tokens.reject_older(epoch, min_age) {
+        Rejection::Accepted | Rejection::Superseded => true,
+        Rejection::TooSoon => false,
+    }
+}
+
+async fn inject(context: &Context, after: u64, headers: &mut HeaderMap) -> Result<u64, Error> {
+    let entry = context.tokens.wait(after, deadline(context)).await?;
+    headers.insert(AUTHORIZATION, entry.header().clone());
+    Ok(entry.epoch())
+}
+
+fn deadline(context: &Context) -> Instant {
+    Instant::now() + context.options.wait
+}

@@ -1,0 +1,125 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context as TaskContext, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{
+    attempt::{replay, report},
+    context::Context,
+    replay::Replay,
+};
+use crate::{
+    error::{BoxError, Error},
+    http::HttpResponse,
+    slot::Sharded,
+};
+
+pin_project! {
+    /// The response to a request that passed through [`OAuth`](super::OAuth).
+    ///
+    /// In its common state it is the response of the service below and what is needed to report a
+    /// refusal. Waiting for a token and sending again are rare, and boxed.
+    pub struct ResponseFuture<S, Q, R>
+    where
+        R: Replay<Q>,
+        S: Service<R::Sent>,
+    {
+        #[pin]
+        state: State<S, Q, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, Q, R>
+    where
+        R: Replay<Q>,
+        S: Service<R::Sent>,
+    {
+        Sent { #[pin] response: S::Future, watch: Option<Watch<S, R::Kept>> },
+        Slow { response: Slow<S::Response> },
+        Failed { error: Option<Error> },
+    }
+}
+
+type Slow<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// What is needed to report a refusal, and to send the request again.
+pub(super) struct Watch<S, K> {
+    pub(super) context: Sharded<Context>,
+    pub(super) epoch: u64,
+    pub(super) again: Option<(S, K)>,
+}
+
+impl<S, Q, R> ResponseFuture<S, Q, R>
+where
+    R: Replay<Q>,
+    S: Service<R::Sent>,
+{
+    pub(super) fn sent(response: S::Future, watch: Option<Watch<S, R::Kept>>) -> Self {
+        Self { state: State::Sent { response, watch } }
+    }
+
+    pub(super) fn slow(
+        response: impl Future<Output = Result<S::Response, BoxError>> + Send + 'static,
+    ) -> Self {
+        Self { state: State::Slow { response: Box::pin(response) } }
+    }
+
+    pub(super) fn failed(error: Error) -> Self {
+        Self { state: State::Failed { error: Some(error) } }
+    }
+}
+
+impl<S, Q, R> Future for ResponseFuture<S, Q, R>
+where
+    R: Replay<Q>,
+    S: Service<R::Sent> + Send + 'static,
+    S::Response: HttpResponse + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    Q: 'static,
+    R: 'static,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let slow = match state.as_mut().project() {
+                StateProj::Sent { response, watch } => {
+                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    let refused =
+                        watch.take().filter(|watch| report(&watch.context, watch.epoch, &response));
+                    let Some(Watch { context, epoch, again: Some((service, kept)) }) = refused
+                    else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    // Sent -> Slow: the server refused this token. Ask for a newer one, once.
+                    replay::<S, Q, R>(context, service, kept, epoch, response)
+                }
+                StateProj::Slow { response } => return response.as_mut().poll(cx),
+                StateProj::Failed { error } => {
+                    let error = error.take().expect("a future is not polled after it is ready");
+                    return Poll::Ready(Err(error.into()));
+                }
+            };
+            state.set(State::Slow { response: Box::pin(slow) });
+        }
+    }
+}
+
+impl<S, Q, R> fmt::Debug for ResponseFuture<S, Q, R>
+where
+    R: Replay<Q>,
+    S: Service<R::Sent>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}

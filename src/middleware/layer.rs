@@ -1,0 +1,74 @@
+use std::{sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{
+    ExistingAuthorization, ForeignOrigin, NoReplay, OAuth, Origins,
+    context::{Context, Options},
+};
+use crate::{refresh::TokenHandle, slot::Sharded};
+
+/// Puts a token on every request to the allowed origins.
+///
+/// `R` says what happens to a request whose token is refused: by default the caller gets the
+/// refusal, and the next request a fresh token. See [`replay`](Self::replay).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct OAuthLayer<R = NoReplay> {
+    context: Context,
+    replay: R,
+}
+
+impl OAuthLayer {
+    /// Tokens from this handle, to these origins.
+    pub fn new(tokens: TokenHandle, origins: Origins) -> Self {
+        let context = Context { tokens, origins: Arc::new(origins), options: Options::default() };
+        Self { context, replay: NoReplay }
+    }
+}
+
+impl<R> OAuthLayer<R> {
+    /// Sends a request once more, with a newer token, when its token was refused. Default:
+    /// [`NoReplay`].
+    ///
+    /// [`CloneRequest`](super::CloneRequest) does so for requests that can be cloned,
+    /// [`Idempotent`](super::Idempotent) only for methods that may be repeated,
+    /// [`Buffered`](super::Buffered) for streaming bodies.
+    pub fn replay<P>(self, policy: P) -> OAuthLayer<P> {
+        OAuthLayer { context: self.context, replay: policy }
+    }
+
+    /// How long a request waits for a token when there is none. Default: 30 s.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.context.options.wait = wait;
+        self
+    }
+
+    /// What to do with a request that already has an `Authorization` header. Default: keep it.
+    pub fn existing_authorization(mut self, existing: ExistingAuthorization) -> Self {
+        self.context.options.existing = existing;
+        self
+    }
+
+    /// What to do with a request to an origin that was not allowed. Default: send it without the
+    /// token.
+    pub fn foreign_origin(mut self, foreign: ForeignOrigin) -> Self {
+        self.context.options.foreign = foreign;
+        self
+    }
+
+    /// The age at which a token is taken to be dead after a refusal without a reason, such as a
+    /// bare 401 or gRPC's `UNAUTHENTICATED`. A younger one stays. Default: 10 s.
+    pub fn bare_401_min_age(mut self, age: Duration) -> Self {
+        self.context.options.bare_401_min_age = age;
+        self
+    }
+}
+
+impl<S, R: Clone> Layer<S> for OAuthLayer<R> {
+    type Service = OAuth<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        OAuth::new(inner, Sharded::new(|| self.context.clone()), self.replay.clone())
+    }
+}

@@ -1,0 +1,191 @@
+use std::{
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+/// A body that can be sent a second time. See [`Buffered`](super::Buffered).
+#[derive(Debug)]
+pub struct ReplayBody<B> {
+    /// What the first attempt has sent, and is sent again.
+    again: Vec<Bytes>,
+    again_at: usize,
+    source: Source<B>,
+    record: Option<Arc<Record<B>>>,
+}
+
+/// Where the frames come from.
+#[derive(Debug)]
+enum Source<B> {
+    Body(Pin<Box<B>>),
+    /// The body has ended; its trailers, if it had any, are still to be sent.
+    Trailers(Option<HeaderMap>),
+}
+
+/// What the first attempt leaves for a second one.
+#[derive(Debug)]
+pub(super) struct Record<B>(Mutex<Kept<B>>);
+
+/// What a replay needs. Complete once the first attempt has given its source back.
+#[derive(Debug)]
+struct Kept<B> {
+    sent: Vec<Bytes>,
+    room: usize,
+    trailers: Option<HeaderMap>,
+    rest: Option<Source<B>>,
+    overflow: bool,
+}
+
+impl<B> ReplayBody<B> {
+    /// A body that is sent once.
+    pub(super) fn passing(body: B) -> Self {
+        Self::new(body, None)
+    }
+
+    /// A body that is recorded while it is sent.
+    pub(super) fn recording(body: B, record: Arc<Record<B>>) -> Self {
+        Self::new(body, Some(record))
+    }
+
+    fn new(body: B, record: Option<Arc<Record<B>>>) -> Self {
+        let source = Source::Body(Box::pin(body));
+        Self { again: Vec::new(), again_at: 0, source, record }
+    }
+}
+
+impl<B> Record<B> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Mutex::new(Kept {
+            sent: Vec::new(),
+            room: limit,
+            trailers: None,
+            rest: None,
+            overflow: false,
+        }))
+    }
+
+    /// The body once more. `None` if it was too large, or if the connection still holds the first
+    /// attempt's body.
+    pub(super) fn again(&self) -> Option<ReplayBody<B>> {
+        let mut kept = self.kept();
+        if kept.overflow {
+            return None;
+        }
+        let source = kept.rest.take()?;
+        Some(ReplayBody { again: mem::take(&mut kept.sent), again_at: 0, source, record: None })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Kept<B> {
+    fn keep(&mut self, data: &Bytes) {
+        match self.room.checked_sub(data.len()) {
+            Some(room) if !self.overflow => {
+                self.room = room;
+                self.sent.push(data.clone());
+            }
+            _ => {
+                self.overflow = true;
+                self.sent = Vec::new();
+            }
+        }
+    }
+}
+
+impl<B> Body for ReplayBody<B>
+where
+    B: Body,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if let Some(data) = this.again.get_mut(this.again_at).map(mem::take) {
+            this.again_at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let frame = match &mut this.source {
+            Source::Body(body) => match ready!(body.as_mut().poll_frame(cx)) {
+                Some(frame) => frame?,
+                None => {
+                    this.end();
+                    return Poll::Ready(None);
+                }
+            },
+            Source::Trailers(trailers) => {
+                return Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+        };
+        let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+        if let Some(record) = &this.record {
+            let mut kept = record.kept();
+            if let Some(data) = frame.data_ref() {
+                kept.keep(data);
+            } else if let Some(trailers) = frame.trailers_ref() {
+                kept.trailers = Some(trailers.clone());
+            }
+        }
+        if frame.is_trailers() {
+            this.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.again_at >= self.again.len()
+            && match &self.source {
+                Source::Body(body) => body.is_end_stream(),
+                Source::Trailers(trailers) => trailers.is_none(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let again: u64 = self.again.iter().map(|data| data.len() as u64).sum();
+        let rest = match &self.source {
+            Source::Body(body) => body.size_hint(),
+            Source::Trailers(_) => SizeHint::with_exact(0),
+        };
+        let mut hint = SizeHint::new();
+        hint.set_lower(again.saturating_add(rest.lower()));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(again.saturating_add(upper));
+        }
+        hint
+    }
+}
+
+impl<B> ReplayBody<B> {
+    fn end(&mut self) {
+        self.source = Source::Trailers(None);
+        self.give_back();
+    }
+
+    /// Leaves what has not been sent to a second attempt.
+    fn give_back(&mut self) {
+        let Some(record) = self.record.take() else { return };
+        let mut kept = record.kept();
+        let source = mem::replace(&mut self.source, Source::Trailers(None));
+        kept.rest = Some(match source {
+            Source::Trailers(_) => Source::Trailers(kept.trailers.take()),
+            body @ Source::Body(_) => body,
+        });
+    }
+}
+
+impl<B> Drop for ReplayBody<B> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

@@ -1,0 +1,53 @@
+//! What happens to a request whose token was refused.
+
+mod body;
+mod buffered;
+mod clone;
+
+use std::convert::Infallible;
+
+pub use body::ReplayBody;
+#[cfg(feature = "reqwest")]
+pub use buffered::BufferedReqwest;
+pub use buffered::{Buffered, BufferedRequest};
+pub use clone::{CloneRequest, Idempotent};
+
+use crate::http::HttpRequest;
+
+/// Keeps what is needed to send a request a second time, or does not.
+pub trait Replay<Q>: Clone {
+    /// The request that the service below gets.
+    type Sent: HttpRequest + Send + 'static;
+    /// What is kept of it.
+    type Kept: Send + 'static;
+
+    /// Prepares a request that will not be sent again, whatever comes.
+    fn pass(&self, request: Q) -> Self::Sent;
+
+    /// Prepares a request, and keeps what it takes to send it again. `None` if it cannot be.
+    fn keep(&self, request: Q) -> (Self::Sent, Option<Self::Kept>);
+
+    /// The request once more; `None` if it turned out that it cannot be sent again.
+    fn again(kept: Self::Kept) -> Option<Self::Sent>;
+}
+
+/// Sends no request twice: the caller gets the refusal, and the next request a fresh token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NoReplay;
+
+impl<Q: HttpRequest + Send + 'static> Replay<Q> for NoReplay {
+    type Sent = Q;
+    type Kept = Infallible;
+
+    fn pass(&self, request: Q) -> Q {
+        request
+    }
+
+    fn keep(&self, request: Q) -> (Q, Option<Infallible>) {
+        (request, None)
+    }
+
+    fn again(kept: Infallible) -> Option<Q> {
+        match kept {}
+    }
+}

@@ -1,0 +1,137 @@
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use super::{Refresher, TokenHandle, policy::Policy, shared::Shared};
+use crate::{
+    error::ConfigError,
+    observe::{Observer, Sink},
+    slot::Slot,
+    source::{DynTokenSource, TokenSource},
+    time::{Clock, SystemClock},
+};
+
+/// Settings of a [`TokenHandle`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_oauth::{TokenHandle, TokenSet, observe::Event, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let tokens = TokenHandle::builder(source_fn(|_| async { TokenSet::bearer("abc") }))
+///     .default_lifetime(Duration::from_secs(600))
+///     .observer(|event: &Event<'_>| println!("{event:?}"))
+///     .spawn();
+/// # }
+/// ```
+#[must_use]
+pub struct TokenHandleBuilder {
+    source: Arc<dyn DynTokenSource>,
+    policy: Policy,
+    sink: Sink,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenHandleBuilder {
+    pub(super) fn new(source: impl TokenSource) -> Self {
+        Self {
+            source: Arc::new(source),
+            policy: Policy::default(),
+            sink: Sink::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// The lifetime of a token that came without one. Default: 1 h.
+    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
+        self.policy.default_lifetime = lifetime;
+        self
+    }
+
+    /// The part of a token's lifetime that is left when it is renewed, drawn once per token from
+    /// this range. Default: `0.15..0.25`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Setting`] unless `0 <= start <= end < 1`.
+    pub fn margin(mut self, margin: Range<f64>) -> Result<Self, ConfigError> {
+        if !(0.0 <= margin.start && margin.start <= margin.end && margin.end < 1.0) {
+            return Err(ConfigError::Setting {
+                name: "margin",
+                value: format!("{margin:?}"),
+                reason: "it is a part of the lifetime, from 0 to less than 1, such as 0.15..0.25",
+            });
+        }
+        self.policy.margin = margin;
+        Ok(self)
+    }
+
+    /// The longest time before its expiry that a token is renewed. Default: 1 h.
+    pub fn max_margin(mut self, margin: Duration) -> Self {
+        self.policy.max_margin = margin;
+        self
+    }
+
+    /// How long one fetch may take in all. Default: 30 s.
+    pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.fetch_timeout = timeout;
+        self
+    }
+
+    /// How long [`ready()`](TokenHandle::ready) and [`token()`](TokenHandle::token) wait for a
+    /// token. Default: 30 s.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.policy.wait = wait;
+        self
+    }
+
+    /// How many callers may wait for a token at once; more fail with
+    /// [`Overloaded`](crate::ErrorKind::Overloaded). Default: 10 000.
+    pub fn max_waiting(mut self, waiting: usize) -> Self {
+        self.policy.max_waiting = waiting;
+        self
+    }
+
+    /// The shortest time between two rejections that are acted on. Default: 1 s.
+    pub fn rejection_interval(mut self, interval: Duration) -> Self {
+        self.policy.rejection_interval = interval;
+        self
+    }
+
+    /// Is told what happens. Default: nobody, beside `tracing`.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.sink = Sink::new(observer);
+        self
+    }
+
+    /// Tells the time. Default: this machine's clocks.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Starts the refresher on a task of its own. Needs a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[expect(clippy::disallowed_methods, reason = "this is what the method is for")]
+    pub fn spawn(self) -> TokenHandle {
+        let (handle, refresher) = self.pair();
+        tokio::spawn(refresher);
+        handle
+    }
+
+    /// The handle, and the task that must run for it to have tokens.
+    pub fn pair(self) -> (TokenHandle, Refresher) {
+        let slot = Slot::new(self.clock.clone());
+        let shared = Arc::new(Shared::new(slot, self.policy, self.sink));
+        let handle = TokenHandle::new(shared.clone());
+        (handle, Refresher::new(shared, self.source, self.clock))
+    }
+}
+
+impl fmt::Debug for TokenHandleBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenHandleBuilder").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    error::{Error, ErrorKind},
+    observe::FetchReason,
+    source::{DynTokenSource, FetchContext},
+    time::Moment,
+    token::TokenSet,
+};
+
+/// A fetch under way.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) reason: FetchReason,
+    /// What the clocks said when it started.
+    pub(super) moment: Moment,
+    pub(super) started: Instant,
+    task: JoinHandle<Result<TokenSet, Error>>,
+}
+
+impl Fetch {
+    /// Starts a fetch on a task of its own.
+    ///
+    /// It is a transaction: the server may have rotated the refresh token by the time anybody loses
+    /// interest, so it goes on to its end even if the refresher does not.
+    #[expect(clippy::disallowed_methods, reason = "a fetch is owned by nobody who can drop it")]
+    pub(super) fn start(source: Arc<dyn DynTokenSource>, cx: FetchContext) -> Self {
+        let (reason, moment, started) = (cx.reason, cx.clock.now(), Instant::now());
+        Self { reason, moment, started, task: tokio::spawn(run(source, cx, started)) }
+    }
+
+    /// Waits for the end. May be dropped and called again, but not after it has returned.
+    pub(super) async fn ended(&mut self) -> Result<TokenSet, Error> {
+        (&mut self.task).await.unwrap_or_else(|failure| {
+            Err(if failure.is_panic() {
+                // Not the panic's message: it may hold anything.
+                Error::new(ErrorKind::Panic, "the token source panicked")
+            } else {
+                Error::new(ErrorKind::Shutdown, "the runtime ended while a token was fetched")
+            })
+        })
+    }
+}
+
+async fn run(
+    source: Arc<dyn DynTokenSource>,
+    cx: FetchContext,
+    started: Instant,
+) -> Result<TokenSet, Error> {
+    let deadline = cx.deadline;
+    let token = timeout_at(deadline, source.fetch(cx))
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no token was fetched in time")))?;
+    if let Some(usable_in) = token.usable_in() {
+        let usable_at = token.sent_at().unwrap_or(started) + usable_in.min(MAX_NOT_BEFORE);
+        sleep_until(usable_at).await;
+    }
+    Ok(token)
+}
+
+/// A token that is not usable for longer than this is used all the same: the clocks disagree.
+const MAX_NOT_BEFORE: std::time::Duration = std::time::Duration::from_secs(300);

@@ -1,0 +1,162 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{Refresher, Rejection, State, Status, Token, TokenHandleBuilder, shared::Shared};
+use crate::{error::Error, observe::Event, slot::Entry, source::TokenSource};
+
+/// A token that is kept fresh, to be shared by everything that needs it.
+///
+/// Clones share one token. The refresher ends when the last of them is dropped.
+#[derive(Clone)]
+pub struct TokenHandle {
+    shared: Arc<Shared>,
+    // What is counted, so that the refresher ends: it holds `shared` itself.
+    _alive: Arc<Alive>,
+}
+
+impl TokenHandle {
+    /// Starts to obtain tokens from a source, on a task of its own. Needs a tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn spawn(source: impl TokenSource) -> Self {
+        Self::builder(source).spawn()
+    }
+
+    /// A handle, and the task that must run for it to have tokens.
+    pub fn pair(source: impl TokenSource) -> (Self, Refresher) {
+        Self::builder(source).pair()
+    }
+
+    /// A handle with settings of its own.
+    pub fn builder(source: impl TokenSource) -> TokenHandleBuilder {
+        TokenHandleBuilder::new(source)
+    }
+
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let alive = Arc::new(Alive(shared.clone()));
+        Self { shared, _alive: alive }
+    }
+
+    /// Waits until there is a token: to fail at start-up, not at the first request.
+    ///
+    /// # Errors
+    ///
+    /// At once when somebody has to mend something, such as a wrong client secret. Failures that
+    /// may pass are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: dropping the future changes nothing.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.token().await.map(drop)
+    }
+
+    /// The current token, for whatever is not behind the layer. Waits if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: dropping the future changes nothing.
+    pub async fn token(&self) -> Result<Token, Error> {
+        let deadline = Instant::now() + self.shared.policy.wait;
+        self.shared.wait(0, deadline).await.map(Token)
+    }
+
+    /// The current token, if there is a good one.
+    pub fn current(&self) -> Option<Token> {
+        self.shared.slot.newer_than(0).map(Token)
+    }
+
+    /// The state of the token and of its renewal.
+    pub fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    /// The status, as it changes.
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Fetches a token now, whatever the state of the current one, and returns it. To be called
+    /// when credentials have changed.
+    ///
+    /// It ends the pause after a failure, but not one that the authorization server asked for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the token from being had. The current one stays in use.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: the fetch goes on.
+    pub async fn refresh(&self) -> Result<Token, Error> {
+        let policy = &self.shared.policy;
+        // A fetch that is under way comes first, and may take all of its time.
+        let deadline = Instant::now() + policy.fetch_timeout * 2 + policy.wait;
+        self.shared.refreshed(deadline).await.map(Token)
+    }
+
+    /// Reports that a server refused the token of this [epoch](Token::epoch). No request that
+    /// starts later carries it, and a new one is fetched.
+    pub fn reject(&self, epoch: u64) -> Rejection {
+        self.shared.reject(epoch, Duration::ZERO)
+    }
+
+    /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
+    /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: the refresher ends all the same.
+    pub async fn shutdown(&self) {
+        let mut status = self.shared.status.subscribe();
+        self.shared.request(|inbox| inbox.end = true);
+        let stopped = status.wait_for(|status| status.state == State::Stopped);
+        // Bounded, for a refresher that nobody runs.
+        let _ = timeout(self.shared.policy.fetch_timeout, stopped).await;
+    }
+
+    /// Puts the current token into `headers` and returns its epoch.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
+        self.shared.slot.inject(headers)
+    }
+
+    /// Waits for a token newer than `after`.
+    pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
+        self.shared.wait(after, deadline).await
+    }
+
+    /// As [`reject`](Self::reject), unless the token is younger than `min_age`.
+    pub(crate) fn reject_older(&self, epoch: u64, min_age: Duration) -> Rejection {
+        self.shared.reject(epoch, min_age)
+    }
+
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        self.shared.sink.emit(event);
+    }
+}
+
+impl fmt::Debug for TokenHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenHandle").field("status", &*self.shared.status.borrow()).finish()
+    }
+}
+
+/// Lives as long as any handle does.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.request(|inbox| inbox.end = true);
+    }
+}

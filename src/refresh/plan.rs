@@ -1,0 +1,217 @@
+use std::time::Duration;
+
+use crate::{observe::FetchReason, time::Moment};
+
+/// What the refresher knows of the current token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) epoch: u64,
+    /// When it should be renewed.
+    pub(super) refresh: Moment,
+    /// When it is taken out of service.
+    pub(super) expires: Moment,
+    /// What the clocks said when they were last known to agree.
+    pub(super) baseline: Moment,
+}
+
+/// What a plan is made of, besides the clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) held: Option<Held>,
+    /// Why there is no token, if there is none.
+    pub(super) missing: FetchReason,
+    /// Whether a fetch is under way.
+    pub(super) fetching: bool,
+    /// Whether `refresh()` was called.
+    pub(super) requested: bool,
+    /// The end of the pause after a failure.
+    pub(super) paused_until: Option<Moment>,
+    /// The earliest moment for a fetch, however urgent: what the authorization server asked for,
+    /// and the pace.
+    pub(super) not_before: Option<Moment>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Take the current token out of service, then plan again.
+    Expire(u64),
+    /// Fetch a token.
+    Fetch(FetchReason),
+    /// Nothing, for at most this long.
+    Sleep(Duration),
+}
+
+/// What to do next, given only facts. No clock, no I/O.
+pub(super) fn plan(now: Moment, facts: &Facts) -> Plan {
+    let mut sleep = HEARTBEAT;
+    if let Some(held) = facts.held {
+        let left = held.expires.remaining(now);
+        if left.is_zero() {
+            return Plan::Expire(held.epoch);
+        }
+        sleep = sleep.min(left);
+    }
+    if facts.fetching {
+        return Plan::Sleep(sleep);
+    }
+
+    let (reason, due_in) = match facts.held {
+        None => (facts.missing, Duration::ZERO),
+        Some(held) if !facts.requested => (FetchReason::Due, held.refresh.remaining(now)),
+        Some(_) => (FetchReason::Requested, Duration::ZERO),
+    };
+    let until = |moment: Option<Moment>| moment.map_or(Duration::ZERO, |m| left_by_boot(m, now));
+    // A request to refresh ends our own pause, but not what the server asked for.
+    let paused = if facts.requested { Duration::ZERO } else { until(facts.paused_until) };
+    let wait = due_in.max(paused).max(until(facts.not_before));
+    if wait.is_zero() { Plan::Fetch(reason) } else { Plan::Sleep(sleep.min(wait)) }
+}
+
+impl Held {
+    /// Answers a jump of the wall clock with one early refresh, spread over a few seconds: the
+    /// machine may have slept, been restored, or been wrong about the time before.
+    pub(super) fn notice_jump(&mut self, now: Moment, draw: f64) {
+        if self.baseline.wall_jump(now) > JUMP {
+            self.refresh = now.after(JUMP_SPREAD.mul_f64(draw));
+            self.baseline = now;
+        }
+    }
+}
+
+/// Pauses are judged by boot time alone: a wall clock that jumps must not end them all at once.
+fn left_by_boot(moment: Moment, now: Moment) -> Duration {
+    moment.boot.saturating_sub(now.boot)
+}
+
+/// How often the clocks are compared, whatever else there is to do.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How far a wall clock may drift, or be corrected, without meaning anything.
+const JUMP: Duration = Duration::from_secs(30);
+
+/// Over how long the refreshes after a jump are spread.
+const JUMP_SPREAD: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// Boot and wall time, both in seconds.
+    fn at(boot: u64, wall: u64) -> Moment {
+        Moment { boot: secs(boot), wall: SystemTime::UNIX_EPOCH + secs(wall) }
+    }
+
+    fn held() -> Held {
+        let obtained = at(1000, 1000);
+        Held {
+            epoch: 1,
+            refresh: obtained.after(secs(80)),
+            expires: obtained.after(secs(95)),
+            baseline: obtained,
+        }
+    }
+
+    fn facts(held: Option<Held>) -> Facts {
+        Facts {
+            held,
+            missing: FetchReason::Initial,
+            fetching: false,
+            requested: false,
+            paused_until: None,
+            not_before: None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_left_alone_until_its_refresh_point() {
+        let facts = facts(Some(held()));
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(HEARTBEAT));
+        assert_eq!(plan(at(1070, 1070), &facts), Plan::Sleep(secs(10)));
+        assert_eq!(plan(at(1080, 1080), &facts), Plan::Fetch(FetchReason::Due));
+        assert_eq!(plan(at(1095, 1095), &facts), Plan::Expire(1));
+    }
+
+    #[test]
+    fn an_empty_slot_is_filled() {
+        assert_eq!(plan(at(1, 1), &facts(None)), Plan::Fetch(FetchReason::Initial));
+    }
+
+    #[test]
+    fn f29_nothing_is_fetched_twice_at_once_but_an_expired_token_is_taken_out() {
+        let mut facts = facts(Some(held()));
+        facts.fetching = true;
+        facts.requested = true;
+        assert_eq!(plan(at(1090, 1090), &facts), Plan::Sleep(secs(5)));
+        assert_eq!(plan(at(1095, 1095), &facts), Plan::Expire(1));
+        facts.held = None;
+        assert_eq!(plan(at(1095, 1095), &facts), Plan::Sleep(HEARTBEAT));
+    }
+
+    #[test]
+    fn a_pause_is_kept_and_ended_by_a_request_to_refresh() {
+        let mut facts = facts(None);
+        facts.paused_until = Some(at(1010, 1010));
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(10)));
+        facts.requested = true;
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Fetch(FetchReason::Initial));
+    }
+
+    #[test]
+    fn rty_01_what_the_server_asked_for_is_kept_whatever_happens() {
+        let mut facts = facts(None);
+        facts.not_before = Some(at(1010, 1010));
+        facts.requested = true;
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(10)));
+        // Not even a jump of the wall clock ends it.
+        assert_eq!(plan(at(1001, 9000), &facts), Plan::Sleep(secs(9)));
+        assert_eq!(plan(at(1010, 9000), &facts), Plan::Fetch(FetchReason::Initial));
+    }
+
+    #[test]
+    fn f49_the_clock_that_went_on_while_the_machine_slept_expires_the_token() {
+        let facts = facts(Some(held()));
+        assert_eq!(plan(at(1001, 1100), &facts), Plan::Expire(1));
+        assert_eq!(plan(at(1100, 1001), &facts), Plan::Expire(1));
+    }
+
+    #[test]
+    fn f50_a_wall_clock_set_back_causes_one_refresh_and_no_longer_life() {
+        let mut held = held();
+        held.expires = at(1000, 1000).after(secs(3595));
+        held.refresh = at(1000, 1000).after(secs(3000));
+        held.notice_jump(at(1010, 700), 0.5);
+        let mut facts = facts(Some(held));
+        // Within seconds, and only because of the jump.
+        assert_eq!(plan(at(1010, 700), &facts), Plan::Sleep(JUMP_SPREAD / 2));
+        assert_eq!(plan(at(1015, 705), &facts), Plan::Fetch(FetchReason::Due));
+        // Noticed once: the next look changes nothing.
+        let before = held.refresh;
+        held.notice_jump(at(1016, 706), 0.0);
+        assert_eq!(held.refresh, before);
+        // Boot time still ends the token.
+        facts.held = Some(held);
+        assert_eq!(plan(at(4595, 4285), &facts), Plan::Expire(1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn f50_no_clock_makes_a_plan_panic_or_a_life_longer(
+            boot in 0u64..1 << 40, wall in 0u64..1 << 40, draw in 0.0..1.0f64,
+        ) {
+            let now = at(boot, wall);
+            let mut held = held();
+            held.notice_jump(now, draw);
+            let plan = plan(now, &facts(Some(held)));
+            if boot >= 1095 || wall >= 1095 {
+                proptest::prop_assert_eq!(plan, Plan::Expire(1));
+            }
+        }
+    }
+}

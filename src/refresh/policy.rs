@@ -1,0 +1,168 @@
+use std::{ops::Range, time::Duration};
+
+use crate::time::{full_jitter, spread};
+
+/// How eagerly tokens are renewed and how patiently failures are retried.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    /// The lifetime of a token that came without one.
+    pub(crate) default_lifetime: Duration,
+    /// The part of the lifetime that is left at the refresh point; drawn once per token.
+    pub(crate) margin: Range<f64>,
+    /// The longest margin.
+    pub(crate) max_margin: Duration,
+    /// How long one fetch may take.
+    pub(crate) fetch_timeout: Duration,
+    /// Back-off after failures that may pass by themselves.
+    pub(crate) backoff: Range<Duration>,
+    /// Back-off after failures that somebody has to mend.
+    pub(crate) slow_backoff: Range<Duration>,
+    /// The shortest time between two rejections that are acted on.
+    pub(crate) rejection_interval: Duration,
+    /// How long `ready()` and `token()` wait.
+    pub(crate) wait: Duration,
+    /// How many callers may wait at once.
+    pub(crate) max_waiting: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            default_lifetime: Duration::from_secs(3600),
+            margin: 0.15..0.25,
+            max_margin: Duration::from_secs(3600),
+            fetch_timeout: Duration::from_secs(30),
+            backoff: MIN_INTERVAL..Duration::from_secs(30),
+            slow_backoff: Duration::from_secs(60)..Duration::from_secs(600),
+            rejection_interval: Duration::from_secs(1),
+            wait: Duration::from_secs(30),
+            max_waiting: 10_000,
+        }
+    }
+}
+
+impl Policy {
+    /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1.
+    pub(super) fn refresh_after(
+        &self,
+        lifetime: Duration,
+        hint: Option<Duration>,
+        draw: f64,
+    ) -> Duration {
+        let share = self.margin.start + (self.margin.end - self.margin.start) * draw;
+        let margin = lifetime.mul_f64(share).min(self.max_margin);
+        let point = hint.filter(|hint| *hint < lifetime).unwrap_or(lifetime - margin);
+        point.max(MIN_INTERVAL)
+    }
+
+    /// How long a token is served: its lifetime, less what a request may take to arrive.
+    ///
+    /// A shorter one than [`MIN_INTERVAL`] could not serve even the request that waited for it.
+    pub(super) fn usable_for(lifetime: Duration) -> Duration {
+        let flight = (lifetime / 20).min(MAX_FLIGHT);
+        (lifetime - flight).max(MIN_INTERVAL)
+    }
+
+    /// How long to wait after the `failures`th failure in a row that may pass by itself.
+    ///
+    /// `lifetime` is that of the last token: where tokens live for seconds, the floor is a part of
+    /// that. `left` is what is left of the current token's life: at least one more attempt is made
+    /// before it ends.
+    pub(super) fn backoff(
+        &self,
+        failures: u32,
+        lifetime: Option<Duration>,
+        left: Duration,
+        draw: f64,
+    ) -> Duration {
+        let floor = lifetime.map_or(self.backoff.start, |lifetime| {
+            self.backoff.start.min(lifetime / 20).max(MIN_BACKOFF)
+        });
+        let pause = full_jitter(failures, &(floor..self.backoff.end), draw);
+        if left.is_zero() { pause } else { pause.min(left / 2).max(floor) }
+    }
+
+    /// How long to wait after the `failures`th failure in a row that somebody has to mend.
+    pub(super) fn slow_backoff(&self, failures: u32, draw: f64) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        let pause = self.slow_backoff.start.saturating_mul(1 << doublings);
+        let pause = pause.min(self.slow_backoff.end);
+        spread(pause.mul_f64(0.9)..pause, draw)
+    }
+}
+
+/// The shortest time between two token requests while nothing is wrong: what keeps a server that
+/// issues tokens without a life from being flooded.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The shortest back-off, for tokens that live for seconds.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest time that a request is taken to be under way.
+const MAX_FLIGHT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_token_is_renewed_between_three_and_four_fifths_of_its_life() {
+        let policy = Policy::default();
+        assert_eq!(policy.refresh_after(secs(1000), None, 0.0), secs(850));
+        assert_eq!(policy.refresh_after(secs(1000), None, 1.0), secs(750));
+        // The margin is at most an hour.
+        assert_eq!(policy.refresh_after(secs(100 * 3600), None, 0.5), secs(99 * 3600));
+    }
+
+    #[test]
+    fn trs_08_the_servers_hint_is_the_refresh_point() {
+        let policy = Policy::default();
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 0.5), secs(400));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(1000)), 0.0), secs(850));
+    }
+
+    #[test]
+    fn trs_06_the_flight_allowance_is_a_part_of_the_lifetime() {
+        assert_eq!(Policy::usable_for(secs(3600)), secs(3595));
+        assert_eq!(Policy::usable_for(secs(20)), secs(19));
+        assert_eq!(Policy::usable_for(Duration::ZERO), MIN_INTERVAL);
+    }
+
+    #[test]
+    fn one_more_attempt_is_made_before_the_token_expires() {
+        let policy = Policy::default();
+        for left in [2, 10, 60] {
+            let pause = policy.backoff(10, Some(secs(3600)), secs(left), 1.0);
+            assert!(pause <= secs(left) / 2, "{left}: {pause:?}");
+        }
+        assert_eq!(policy.backoff(10, Some(secs(3600)), Duration::ZERO, 1.0), secs(30));
+    }
+
+    #[test]
+    fn a_refusal_is_retried_after_a_minute_and_then_ever_more_slowly() {
+        let policy = Policy::default();
+        let pauses: Vec<_> =
+            [1, 2, 3, 4, 5, 99].map(|failures| policy.slow_backoff(failures, 1.0).as_secs()).into();
+        assert_eq!(pauses, [60, 120, 240, 480, 600, 600]);
+    }
+
+    /// A thousand replicas that start together do not refresh together.
+    #[test]
+    fn f30_refreshes_of_many_replicas_are_spread() {
+        let policy = Policy::default();
+        let mut random = fastrand::Rng::with_seed(30);
+        let mut per_second = std::collections::HashMap::new();
+        for _ in 0..1000 {
+            let point = policy.refresh_after(secs(3600), None, random.f64());
+            *per_second.entry(point.as_secs()).or_insert(0) += 1;
+        }
+        // The window is a tenth of the lifetime: 360 seconds.
+        let mean = 1000.0 / 360.0;
+        let peak = per_second.values().max().copied().unwrap_or_default();
+        assert!(f64::from(peak) <= 4.0 * mean, "{peak} in one second, {mean} on average");
+    }
+}

@@ -1,0 +1,312 @@
+use std::{
+    fmt,
+    future::{Future, pending, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+
+use super::{
+    fetch::Fetch,
+    plan::{Facts, Held, Plan, plan},
+    policy::{MIN_INTERVAL, Policy},
+    shared::Shared,
+    status::State,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::{Event, FetchReason},
+    slot::Validity,
+    source::{DynTokenSource, FetchContext},
+    time::{Clock, Moment},
+    token::TokenSet,
+};
+
+/// The task that keeps a token fresh, for the caller's executor.
+///
+/// It must be polled within a tokio runtime. It ends when the last handle is dropped or
+/// [`shutdown()`](super::TokenHandle::shutdown) is called; when it is dropped before, requests that
+/// need a token fail with [`ErrorKind::Shutdown`].
+#[must_use = "no token is obtained unless the refresher runs"]
+pub struct Refresher(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Refresher {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        source: Arc<dyn DynTokenSource>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        // Made here and moved in, so that a task which is dropped unpolled has ended too.
+        let running = Running(shared);
+        Self(Box::pin(async move { Task::new(&running.0, source, clock).run().await }))
+    }
+}
+
+impl Future for Refresher {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refresher")
+    }
+}
+
+/// However the refresher ends, no token is served after it.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+struct Task<'a> {
+    shared: &'a Shared,
+    source: Arc<dyn DynTokenSource>,
+    clock: Arc<dyn Clock>,
+    fetch: Option<Fetch>,
+    /// The last token set, whatever became of it: it carries the refresh token.
+    previous: Option<Arc<TokenSet>>,
+    lifetime: Option<Duration>,
+    facts: Facts,
+    failures: u32,
+    /// How many of them in a row need somebody to mend something.
+    refusals: u32,
+    random: fastrand::Rng,
+}
+
+impl<'a> Task<'a> {
+    fn new(shared: &'a Shared, source: Arc<dyn DynTokenSource>, clock: Arc<dyn Clock>) -> Self {
+        let facts = Facts {
+            held: None,
+            missing: FetchReason::Initial,
+            fetching: false,
+            requested: false,
+            paused_until: None,
+            not_before: None,
+        };
+        Self {
+            shared,
+            source,
+            clock,
+            fetch: None,
+            previous: None,
+            lifetime: None,
+            facts,
+            failures: 0,
+            refusals: 0,
+            random: fastrand::Rng::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let asked = self.shared.take_requests();
+            if asked.end {
+                break;
+            }
+            self.facts.requested |= asked.refresh;
+            if asked.rejected {
+                // Fresh -> Rejected: whoever reported it has emptied the slot.
+                self.facts.held = None;
+                self.facts.missing = FetchReason::Rejected;
+            }
+            let now = self.clock.now();
+            if let Some(held) = &mut self.facts.held {
+                held.notice_jump(now, self.random.f64());
+            }
+            match plan(now, &self.facts) {
+                Plan::Expire(epoch) => self.expire(epoch),
+                Plan::Fetch(reason) => self.start(now, reason),
+                Plan::Sleep(time) => self.idle(now, time).await,
+            }
+        }
+        // A fetch under way is finished: it may have rotated a refresh token. If the runtime or
+        // the deadline ends it first, nothing more can be done.
+        if let Some(fetch) = &mut self.fetch {
+            let _ = fetch.ended().await;
+        }
+    }
+
+    /// Waits for whatever comes first: a fetch that ends, a request, or the time to look again.
+    async fn idle(&mut self, now: Moment, time: Duration) {
+        self.tell_next_attempt(now, time);
+        let Some(outcome) = next(self.fetch.as_mut(), self.shared, time).await else { return };
+        let Some(fetch) = self.fetch.take() else { return };
+        self.facts.fetching = false;
+        if let Err(error) = outcome.and_then(|token| self.publish(&fetch, token)) {
+            self.fail(&fetch, &error);
+        }
+    }
+
+    // Fresh | Due -> Expired: nobody renewed it in time.
+    fn expire(&mut self, epoch: u64) {
+        self.facts.held = None;
+        self.facts.missing = FetchReason::Expired;
+        if self.shared.slot.take(epoch) {
+            self.shared.status.send_modify(|status| status.state = State::Expired);
+            self.shared.sink.emit(&Event::Expired { epoch });
+        }
+    }
+
+    fn start(&mut self, now: Moment, reason: FetchReason) {
+        self.facts.fetching = true;
+        self.facts.requested = false;
+        self.facts.not_before = Some(now.after(MIN_INTERVAL));
+        self.shared.sink.emit(&Event::Fetching { reason });
+        self.fetch = Some(Fetch::start(
+            self.source.clone(),
+            FetchContext {
+                previous: self.previous.clone(),
+                reason,
+                deadline: Instant::now() + self.shared.policy.fetch_timeout,
+                clock: self.clock.clone(),
+            },
+        ));
+        self.shared.status.send_modify(|status| {
+            if status.state == State::Fresh {
+                status.state = State::Due;
+            }
+            status.fetching = true;
+            status.started += 1;
+        });
+    }
+
+    // Any -> Fresh.
+    fn publish(&mut self, fetch: &Fetch, token: TokenSet) -> Result<(), Error> {
+        let policy = &self.shared.policy;
+        let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
+        // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
+        // was generated". That time is not known; the one when the request was sent is before it.
+        let sent = token.sent_at().unwrap_or(fetch.started);
+        let sent = fetch.moment.after(sent.saturating_duration_since(fetch.started));
+        let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), self.random.f64());
+        let expires = sent.after(Policy::usable_for(lifetime));
+
+        let token = Arc::new(token);
+        // Kept even if it cannot be published: the refresh token in it may be the only live one.
+        self.previous = Some(token.clone());
+        let obtained = Instant::now();
+        let entry = self.shared.slot.publish(token, Validity { obtained, expires })?;
+        let now = self.clock.now();
+        self.facts.held = Some(Held {
+            epoch: entry.epoch(),
+            refresh: sent.after(refresh_after),
+            expires,
+            baseline: now,
+        });
+        self.facts.missing = FetchReason::Expired;
+        self.facts.paused_until = None;
+        self.lifetime = Some(lifetime);
+        self.failures = 0;
+        self.refusals = 0;
+        self.shared.status.send_modify(|status| {
+            status.state = State::Fresh;
+            status.epoch = entry.epoch();
+            status.obtained_at = Some(obtained);
+            status.expires_at = Some(obtained + expires.remaining(now));
+            status.fetching = false;
+            status.finished += 1;
+            status.failures = 0;
+            status.error = None;
+        });
+        self.shared.sink.emit(&Event::Obtained {
+            epoch: entry.epoch(),
+            reason: fetch.reason,
+            lifetime,
+            took: fetch.started.elapsed(),
+        });
+        Ok(())
+    }
+
+    fn fail(&mut self, fetch: &Fetch, error: &Error) {
+        let now = self.clock.now();
+        self.failures = self.failures.saturating_add(1);
+        self.refusals = if error.is_retryable() { 0 } else { self.refusals.saturating_add(1) };
+        let left = self.facts.held.map_or(Duration::ZERO, |held| held.expires.remaining(now));
+        let policy = &self.shared.policy;
+        let draw = self.random.f64();
+        let pause = match self.refusals {
+            0 => policy.backoff(self.failures, self.lifetime, left, draw),
+            refusals => policy.slow_backoff(refusals, draw),
+        };
+        self.facts.paused_until = Some(now.after(pause));
+        let asked = error
+            .retry_at()
+            .map(|at| at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER));
+        if let Some(asked) = asked {
+            self.facts.not_before = Some(now.after(asked.max(MIN_INTERVAL)));
+        }
+        let retry_in = asked.unwrap_or_default().max(pause);
+        let holds_token = !left.is_zero();
+        self.shared.status.send_modify(|status| {
+            if !holds_token && !error.is_retryable() {
+                status.state = State::Failed;
+            }
+            status.fetching = false;
+            status.finished += 1;
+            status.failures = self.failures;
+            status.error = Some(error.clone());
+        });
+        self.shared.sink.emit(&Event::Failed {
+            reason: fetch.reason,
+            error,
+            failures: self.failures,
+            retry_in,
+            holds_token,
+        });
+    }
+
+    /// The status says when the next attempt is made; it is sent only when that has changed.
+    fn tell_next_attempt(&self, now: Moment, time: Duration) {
+        let next = match self.facts.held {
+            _ if self.facts.fetching => None,
+            Some(held) if self.facts.paused_until.is_none() => {
+                Some(Instant::now() + held.refresh.remaining(now))
+            }
+            _ => Some(Instant::now() + time),
+        };
+        self.shared.status.send_if_modified(|status| {
+            let close = |a: Instant, b: Instant| {
+                a.max(b).saturating_duration_since(a.min(b)) < Duration::from_millis(50)
+            };
+            let same = match (status.next_attempt, next) {
+                (Some(a), Some(b)) => close(a, b),
+                (a, b) => a == b,
+            };
+            status.next_attempt = next;
+            !same
+        });
+    }
+}
+
+/// The outcome of the fetch, if it ends before anything else happens.
+async fn next(
+    fetch: Option<&mut Fetch>,
+    shared: &Shared,
+    time: Duration,
+) -> Option<Result<TokenSet, Error>> {
+    let mut fetched = pin!(async {
+        match fetch {
+            Some(fetch) => fetch.ended().await,
+            None => pending().await,
+        }
+    });
+    let mut requested = pin!(shared.requested());
+    let first = poll_fn(|cx| match fetched.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => requested.as_mut().poll(cx).map(|()| None),
+    });
+    timeout(time, first).await.ok().flatten()
+}
+
+/// Longer than this, no server can have meant.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -1,0 +1,225 @@
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    policy::Policy,
+    status::{State, Status},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::{Event, Sink},
+    slot::{Entry, Slot},
+};
+
+/// What handles and the refresher share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) slot: Slot,
+    pub(super) policy: Policy,
+    pub(super) sink: Sink,
+    pub(super) status: watch::Sender<Status>,
+    inbox: Mutex<Inbox>,
+    wake: Notify,
+    waiting: AtomicUsize,
+}
+
+/// What the refresher is asked to do. Requests of one kind that meet here become one.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// `refresh()` was called.
+    pub(super) refresh: bool,
+    /// A token was refused and taken out of the slot.
+    pub(super) rejected: bool,
+    /// `shutdown()` was called, or the last handle is gone.
+    pub(super) end: bool,
+    last_rejection: Option<Instant>,
+}
+
+/// What became of the report that a server refused a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The token is out of service; a new one is being fetched.
+    Accepted,
+    /// It was out of service already, or a newer one is: the report changed nothing.
+    Superseded,
+    /// The token stays: too little time has passed since the last rejection, or since this token
+    /// was obtained. A server that refuses every token must not flood the authorization server.
+    TooSoon,
+}
+
+impl Shared {
+    pub(super) fn new(slot: Slot, policy: Policy, sink: Sink) -> Self {
+        Self {
+            slot,
+            policy,
+            sink,
+            status: watch::Sender::new(Status::new()),
+            inbox: Mutex::default(),
+            wake: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes what the refresher is asked to do.
+    pub(super) fn take_requests(&self) -> Inbox {
+        let mut inbox = self.inbox();
+        let last_rejection = inbox.last_rejection;
+        mem::replace(&mut *inbox, Inbox { last_rejection, ..Inbox::default() })
+    }
+
+    /// Asks the refresher to do something.
+    pub(super) fn request(&self, what: impl FnOnce(&mut Inbox)) {
+        what(&mut self.inbox());
+        self.wake.notify_one();
+    }
+
+    /// Until somebody asks for something.
+    pub(super) async fn requested(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes a refused token out of service, unless it is younger than `min_age`.
+    pub(super) fn reject(&self, epoch: u64, min_age: Duration) -> Rejection {
+        // Held to the end: of many reports at once, one is acted on.
+        let mut inbox = self.inbox();
+        let Some(entry) = self.slot.peek().filter(|entry| entry.epoch() == epoch) else {
+            return Rejection::Superseded;
+        };
+        let now = Instant::now();
+        let interval = self.policy.rejection_interval;
+        let too_soon = |since: Instant, wait| now.saturating_duration_since(since) < wait;
+        if too_soon(entry.validity().obtained, min_age)
+            || inbox.last_rejection.is_some_and(|last| too_soon(last, interval))
+        {
+            return Rejection::TooSoon;
+        }
+        if !self.slot.take(epoch) {
+            return Rejection::Superseded;
+        }
+        inbox.last_rejection = Some(now);
+        inbox.rejected = true;
+        self.status.send_modify(|status| status.state = State::Rejected);
+        drop(inbox);
+        self.wake.notify_one();
+        self.sink.emit(&Event::Rejected { epoch });
+        Rejection::Accepted
+    }
+
+    /// Waits for a token newer than `after`, until `deadline`.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future changes nothing for anybody else: the refresher fetches, not this.
+    pub(super) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
+        if let Some(entry) = self.slot.newer_than(after) {
+            return Ok(entry);
+        }
+        let _place = self.take_place()?;
+        let started = Instant::now();
+        let outcome = self.wait_for_change(after, deadline).await;
+        self.sink.emit(&Event::Waited { waited: started.elapsed(), obtained: outcome.is_ok() });
+        outcome
+    }
+
+    async fn wait_for_change(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
+        let mut status = self.status.subscribe();
+        // The refresher may not know yet that the token is gone: timers stand still while a
+        // machine sleeps.
+        self.wake.notify_one();
+        loop {
+            let refusal = status.borrow_and_update().refusal().cloned();
+            // After the status: a token that is published is published before it.
+            if let Some(entry) = self.slot.newer_than(after) {
+                return Ok(entry);
+            }
+            if let Some(error) = refusal {
+                return Err(error);
+            }
+            if timeout_at(deadline, status.changed()).await.is_err() {
+                let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
+                let cause = status.borrow().error.clone();
+                return Err(match cause {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                });
+            }
+        }
+    }
+
+    /// Waits until a fetch that starts after this call has ended.
+    pub(super) async fn refreshed(&self, deadline: Instant) -> Result<Arc<Entry>, Error> {
+        let mut status = self.status.subscribe();
+        // Read before asking: a fetch that is under way now may not have seen what changed.
+        let started = status.borrow_and_update().started;
+        self.request(|inbox| inbox.refresh = true);
+        loop {
+            let (ended, error, blocked) = {
+                let status = status.borrow_and_update();
+                let error = status.error.clone();
+                let stopped = status.state == State::Stopped;
+                let blocked = error.as_ref().and_then(Error::retry_at);
+                (status.finished > started || stopped, error, blocked)
+            };
+            match error {
+                // What the server asked for is kept, and the caller told so at once.
+                Some(error) if ended || blocked.is_some_and(|at| at > Instant::now()) => {
+                    return Err(error);
+                }
+                None if ended => return self.wait(0, deadline).await,
+                _ => {}
+            }
+            if timeout_at(deadline, status.changed()).await.is_err() {
+                return Err(Error::new(ErrorKind::Timeout, "the refresh did not end in time"));
+            }
+        }
+    }
+
+    /// Marks the end: no token is served from here on, and nobody waits for one.
+    pub(super) fn stop(&self) {
+        self.slot.clear();
+        self.status.send_modify(|status| {
+            status.state = State::Stopped;
+            status.fetching = false;
+            status.next_attempt = None;
+            status.error = Some(Error::new(
+                ErrorKind::Shutdown,
+                "the token refresher has ended: it was shut down, or its runtime is gone",
+            ));
+        });
+        self.sink.emit(&Event::Stopped);
+    }
+
+    fn take_place(&self) -> Result<Place<'_>, Error> {
+        let place = Place(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.policy.max_waiting {
+            return Err(Error::new(ErrorKind::Overloaded, "too many requests wait for a token"));
+        }
+        Ok(place)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while it is held; and plain flags cannot be left half-written.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among those that wait, given back on drop.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,112 @@
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// Where a token is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// There has been no token yet. Requests wait.
+    Empty,
+    /// There is a good token.
+    Fresh,
+    /// There is a good token, and it should be renewed.
+    Due,
+    /// The last token expired before there was another one. Requests wait, or fail at once after a
+    /// failed attempt.
+    Expired,
+    /// The last token was refused. Requests wait, or fail at once after a failed attempt.
+    Rejected,
+    /// There is no token, and the last attempt failed in a way that somebody has to mend. Requests
+    /// fail at once.
+    Failed,
+    /// The refresher has ended. Requests fail at once.
+    Stopped,
+}
+
+/// The state of a token and of its renewal.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub(super) state: State,
+    pub(super) epoch: u64,
+    pub(super) obtained_at: Option<Instant>,
+    pub(super) expires_at: Option<Instant>,
+    pub(super) next_attempt: Option<Instant>,
+    pub(super) fetching: bool,
+    pub(super) failures: u32,
+    pub(super) error: Option<Error>,
+    /// How many fetches were started, and how many have ended.
+    pub(super) started: u64,
+    pub(super) finished: u64,
+}
+
+impl Status {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Empty,
+            epoch: 0,
+            obtained_at: None,
+            expires_at: None,
+            next_attempt: None,
+            fetching: false,
+            failures: 0,
+            error: None,
+            started: 0,
+            finished: 0,
+        }
+    }
+
+    /// Where the token is in its life.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether there is a token that requests can use.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Fresh | State::Due)
+    }
+
+    /// The number of the last token, counted from 1; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When the last token was obtained.
+    pub fn obtained_at(&self) -> Option<Instant> {
+        self.obtained_at
+    }
+
+    /// When the last token expires or did, less the time that a request may be under way.
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.expires_at
+    }
+
+    /// When the next attempt is made, unless one is under way.
+    pub fn next_attempt(&self) -> Option<Instant> {
+        self.next_attempt
+    }
+
+    /// Whether a token is being fetched.
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
+    /// How many attempts have failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Why the last attempt failed; `None` after a success.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+
+    /// The error that a request without a token gets at once, if it should not wait.
+    pub(super) fn refusal(&self) -> Option<&Error> {
+        let error = self.error.as_ref()?;
+        // While the first token is awaited, a failure that may pass is worth waiting for: servers
+        // start in any order. Later, an outage should be seen at once.
+        let hopeless = self.state != State::Empty || !error.is_retryable();
+        (self.state == State::Stopped || (hopeless && !self.fetching)).then_some(error)
+    }
+}

@@ -1,0 +1,111 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use http::{HeaderMap, header::AUTHORIZATION};
+
+use super::{Entry, Validity};
+use crate::{error::Error, time::Clock, token::TokenSet};
+
+/// The current token of one handle, or none.
+///
+/// One refresher writes; any number of requests read.
+pub(crate) struct Slot {
+    number: u64,
+    epochs: AtomicU64,
+    current: ArcSwapOption<Entry>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Slot {
+    /// An empty slot.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            epochs: AtomicU64::new(0),
+            current: ArcSwapOption::empty(),
+            clock,
+        }
+    }
+
+    /// Puts the current token into `headers` and returns its epoch; `None` if there is no token
+    /// that is good.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
+        let current = self.current.load();
+        let entry = self.good(&current)?;
+        headers.insert(AUTHORIZATION, entry.header().clone());
+        Some(entry.epoch())
+    }
+
+    /// The current token, if it is good and newer than `after`.
+    pub(crate) fn newer_than(&self, after: u64) -> Option<Arc<Entry>> {
+        let current = self.current.load();
+        self.good(&current).filter(|entry| entry.epoch() > after)?;
+        Guard::into_inner(current)
+    }
+
+    /// The current token, good or not.
+    pub(crate) fn peek(&self) -> Option<Arc<Entry>> {
+        self.current.load_full()
+    }
+
+    /// Publishes a token under the next epoch.
+    ///
+    /// # Errors
+    ///
+    /// When the token cannot stand in a header; the current one stays.
+    pub(crate) fn publish(
+        &self,
+        token: Arc<TokenSet>,
+        validity: Validity,
+    ) -> Result<Arc<Entry>, Error> {
+        let epoch = self.epochs.load(Ordering::Relaxed) + 1;
+        let entry = Arc::new(Entry::new(self.number, epoch, token, validity)?);
+        self.epochs.store(epoch, Ordering::Relaxed);
+        self.current.store(Some(entry.clone()));
+        Ok(entry)
+    }
+
+    /// Takes the token of this epoch out; `false` if another one, or none, is current.
+    pub(crate) fn take(&self, epoch: u64) -> bool {
+        let current = self.current.load();
+        if current.as_ref().is_none_or(|entry| entry.epoch() != epoch) {
+            return false;
+        }
+        // The swap fails if another entry was published meanwhile: that one stays.
+        let before = self.current.compare_and_swap(&current, None);
+        before.as_ref().is_some_and(|entry| entry.epoch() == epoch)
+    }
+
+    /// Takes whatever token there is out.
+    pub(crate) fn clear(&self) {
+        self.current.store(None);
+    }
+
+    fn good<'g>(&self, current: &'g Guard<Option<Arc<Entry>>>) -> Option<&'g Entry> {
+        let entry = current.as_deref()?;
+        // The slot's number guards against an entry of another slot, which arc-swap before 1.9.5
+        // could return under load.
+        //
+        // The refresher takes an expired entry out in time. The clock catches what the refresher
+        // cannot: a machine that slept, a runtime that starves. It can only shorten a token's life.
+        let good =
+            entry.slot == self.number && self.clock.coarse_wall() < entry.validity().expires.wall;
+        good.then_some(entry)
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("current", &*self.current.load()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

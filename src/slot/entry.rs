@@ -1,0 +1,61 @@
+use std::{fmt, sync::Arc};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::{header::header_copies, sharded::this_shard};
+use crate::{error::Error, time::Moment, token::TokenSet};
+
+/// From when to when a token is good.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Validity {
+    /// When it was obtained, for its age.
+    pub(crate) obtained: Instant,
+    /// When it expires, less the time a request may be under way.
+    pub(crate) expires: Moment,
+}
+
+/// A token as requests see it. It is never changed, only replaced.
+pub(crate) struct Entry {
+    pub(super) slot: u64,
+    epoch: u64,
+    validity: Validity,
+    headers: Box<[HeaderValue]>,
+    token: Arc<TokenSet>,
+}
+
+impl Entry {
+    /// Prepares a token to be published.
+    pub(super) fn new(
+        slot: u64,
+        epoch: u64,
+        token: Arc<TokenSet>,
+        validity: Validity,
+    ) -> Result<Self, Error> {
+        Ok(Self { slot, epoch, validity, headers: header_copies(&token)?, token })
+    }
+
+    /// The token's number in its slot, counted from 1.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    pub(crate) fn token(&self) -> &Arc<TokenSet> {
+        &self.token
+    }
+
+    /// This thread's copy of the header.
+    pub(crate) fn header(&self) -> &HeaderValue {
+        self.headers.get(this_shard()).expect("there is a copy for each shard")
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
