@@ -15,8 +15,9 @@ const { values: options } = parseArgs({
 });
 const { issuer } = options;
 
-// Fetched once, when the first token comes.
+// Fetched once, now: later the issuer may be down.
 const keys = createRemoteJWKSet(new URL(`${issuer}/jwks`));
+await keys.reload();
 const refused = new Set();
 const answers = {};
 
