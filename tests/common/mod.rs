@@ -1,3 +1,7 @@
-//! What integration tests share.
+//! What several test files need.
+#![allow(dead_code, reason = "each test file uses a part of this")]
 
-pub(crate) mod node;
+pub mod api;
+pub mod clock;
+pub mod node;
+pub mod script;

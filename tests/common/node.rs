@@ -19,7 +19,7 @@ use tokio::{
 
 /// `oidc-provider` as authorization server, and an API that takes its tokens. Each is a process of
 /// its own; both end when this is dropped.
-pub(crate) struct OidcServer {
+pub struct OidcServer {
     authorization_server: Process,
     api: Process,
     state: StateDir,
@@ -29,17 +29,17 @@ pub(crate) struct OidcServer {
 
 /// One request that reached the token endpoint, as it was answered.
 #[derive(Debug)]
-pub(crate) struct TokenRequest {
+pub struct TokenRequest {
     /// When, since the Unix epoch.
-    pub(crate) at: Duration,
-    pub(crate) client: String,
-    pub(crate) grant: String,
-    pub(crate) status: u64,
+    pub at: Duration,
+    pub client: String,
+    pub grant: String,
+    pub status: u64,
 }
 
 impl OidcServer {
     /// Starts both servers on free ports. Access tokens live for the given number of seconds.
-    pub(crate) async fn start(access_token_lifetime: Duration) -> Self {
+    pub async fn start(access_token_lifetime: Duration) -> Self {
         check_node();
         let state = StateDir::new();
         let authorization_server =
@@ -50,21 +50,21 @@ impl OidcServer {
     }
 
     /// The issuer, without a slash at the end.
-    pub(crate) fn issuer(&self) -> &str {
+    pub fn issuer(&self) -> &str {
         &self.authorization_server.url
     }
 
-    pub(crate) fn token_endpoint(&self) -> String {
+    pub fn token_endpoint(&self) -> String {
         format!("{}/token", self.issuer())
     }
 
     /// The API's origin, without a slash at the end.
-    pub(crate) fn api(&self) -> &str {
+    pub fn api(&self) -> &str {
         &self.api.url
     }
 
     /// Every token request since the authorization server started.
-    pub(crate) async fn token_requests(&self) -> Vec<TokenRequest> {
+    pub async fn token_requests(&self) -> Vec<TokenRequest> {
         let stats = self.ask(reqwest::Method::GET, self.issuer(), "stats", &[]).await;
         let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         stats["token_requests"]
@@ -81,31 +81,31 @@ impl OidcServer {
     }
 
     /// How many answers of each status the API has given.
-    pub(crate) async fn api_answers(&self) -> BTreeMap<String, u64> {
+    pub async fn api_answers(&self) -> BTreeMap<String, u64> {
         let stats = self.ask(reqwest::Method::GET, self.api(), "stats", &[]).await;
         let answers = stats["answers"].as_object().expect("the statistics count the answers");
         answers.iter().map(|(status, n)| (status.clone(), n.as_u64().expect("a count"))).collect()
     }
 
     /// Makes the API refuse a token from now on, as if it were revoked.
-    pub(crate) async fn refuse_at_api(&self, token: &str) {
+    pub async fn refuse_at_api(&self, token: &str) {
         self.ask(reqwest::Method::POST, self.api(), "refuse", &[("token", token)]).await;
     }
 
     /// A refresh token, as a user's sign-in at the client would give.
-    pub(crate) async fn sign_in(&self, client: &str) -> String {
+    pub async fn sign_in(&self, client: &str) -> String {
         let answer =
             self.ask(reqwest::Method::POST, self.issuer(), "sign-in", &[("client", client)]).await;
         answer["refresh_token"].as_str().expect("a refresh token").to_owned()
     }
 
     /// Kills the authorization server, as `kill -9` does. The API goes on.
-    pub(crate) async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         self.authorization_server.kill().await;
     }
 
     /// Starts the authorization server that was killed, at the same place and with the same key.
-    pub(crate) async fn restart_on_same_port(&mut self) {
+    pub async fn restart_on_same_port(&mut self) {
         let port = self.authorization_server.port();
         self.authorization_server.release_port();
         self.authorization_server =

@@ -1,0 +1,415 @@
+//! The layer: what reaches the API, what comes back, and what a refusal causes.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    api::Api,
+    script::{Script, Step, fail},
+};
+use http::{Request, Response, StatusCode, header};
+use tokio::{task::JoinSet, time::sleep};
+use tower::{Service, ServiceExt};
+use tower_layer::Layer;
+use tower_oauth::{
+    BoxError, CloneRequest, Error, ErrorKind, ExistingAuthorization, ForeignOrigin, Idempotent,
+    NoReplay, OAuth, OAuthLayer, TokenHandle,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const API: &str = "https://api.example";
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+struct Setup<R = NoReplay> {
+    source: Script,
+    tokens: TokenHandle,
+    api: Api,
+    client: OAuth<Api, R>,
+}
+
+/// A client with a token of an hour.
+async fn setup() -> Setup {
+    setup_with(|layer| layer).await
+}
+
+async fn setup_with<R: Clone>(configure: impl FnOnce(OAuthLayer) -> OAuthLayer<R>) -> Setup<R> {
+    let source = Script::tokens(HOUR);
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    let layer = configure(OAuthLayer::new(tokens.clone(), API.parse().unwrap()));
+    let client = layer.layer(api.clone());
+    Setup { source, tokens, api, client }
+}
+
+fn get(url: &str) -> Request<String> {
+    Request::get(url).body(String::new()).unwrap()
+}
+
+fn post(body: &str) -> Request<String> {
+    Request::post(API).body(body.to_owned()).unwrap()
+}
+
+async fn send<S>(client: &S, request: Request<String>) -> Result<Response<String>, BoxError>
+where
+    S: Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone,
+{
+    client.clone().oneshot(request).await
+}
+
+fn kind(error: &BoxError) -> ErrorKind {
+    Error::find(&**error).expect("the error is ours").kind()
+}
+
+mod injection {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn inj_01_one_bearer_header_and_nothing_else_is_added() {
+        let s = setup().await;
+        let mut request = get("https://api.example/a?b=c");
+        request.headers_mut().insert("x-kept", "as it was".parse().unwrap());
+        send(&s.client, request).await.unwrap();
+        let [seen] = s.api.seen().try_into().ok().unwrap();
+        assert_eq!(seen.authorization(), Some("Bearer token-1"));
+        assert!(seen.headers[header::AUTHORIZATION].is_sensitive());
+        assert_eq!(seen.headers["x-kept"], "as it was");
+        assert_eq!(seen.headers.len(), 2);
+        assert_eq!(seen.uri, "https://api.example/a?b=c");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn inj_02_f19_a_header_that_is_there_follows_the_policy() {
+        let with_header = || {
+            let mut request = get(API);
+            request.headers_mut().append(header::AUTHORIZATION, "Basic YTpi".parse().unwrap());
+            request
+        };
+        let s = setup().await;
+        send(&s.client, with_header()).await.unwrap();
+        assert_eq!(s.api.seen()[0].authorization(), Some("Basic YTpi"));
+
+        let s = setup_with(|l| l.existing_authorization(ExistingAuthorization::Replace)).await;
+        send(&s.client, with_header()).await.unwrap();
+        assert_eq!(s.api.seen()[0].authorization(), Some("Bearer token-1"));
+
+        let s = setup_with(|l| l.existing_authorization(ExistingAuthorization::Refuse)).await;
+        let error = send(&s.client, with_header()).await.unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::AuthorizationPresent);
+        assert_eq!(s.api.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn inj_02_a_refusal_of_the_callers_own_header_is_the_callers() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|_| false);
+        let mut request = get(API);
+        request.headers_mut().insert(header::AUTHORIZATION, "Bearer theirs".parse().unwrap());
+        assert_eq!(send(&s.client, request).await.unwrap().status(), 401);
+        sleep(secs(5)).await;
+        assert_eq!((s.api.count(), s.source.count()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn inj_03_other_origins_get_no_token() {
+        let s = setup().await;
+        let foreign = ["https://evil.example/", "http://api.example/", "https://api.example:444/"];
+        for url in foreign {
+            send(&s.client, get(url)).await.unwrap();
+        }
+        assert!(s.api.seen().iter().all(|seen| seen.authorization().is_none()));
+
+        let s = setup_with(|l| l.foreign_origin(ForeignOrigin::Refuse)).await;
+        for url in foreign {
+            let error = send(&s.client, get(url)).await.unwrap_err();
+            assert_eq!(kind(&error), ErrorKind::Origin);
+        }
+        assert_eq!(s.api.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_for_a_path_alone_gets_the_token() {
+        let s = setup().await;
+        send(&s.client, get("/grpc.Service/Method")).await.unwrap();
+        assert_eq!(s.api.seen()[0].authorization(), Some("Bearer token-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn inj_07_status_headers_body_and_extensions_pass_untouched() {
+        #[derive(Clone, Debug, PartialEq)]
+        struct Mark(u8);
+        let inner = tower::service_fn(|request: Request<String>| async move {
+            assert_eq!(request.extensions().get(), Some(&Mark(1)));
+            let mut response = Response::new(request.into_body());
+            *response.status_mut() = StatusCode::IM_A_TEAPOT;
+            response.headers_mut().append("x-two", "a".parse().unwrap());
+            response.headers_mut().append("x-two", "b".parse().unwrap());
+            response.extensions_mut().insert(Mark(2));
+            Ok::<_, BoxError>(response)
+        });
+        let s = setup().await;
+        let client = OAuthLayer::new(s.tokens, API.parse().unwrap()).layer(inner);
+        let mut request = post("the body");
+        request.extensions_mut().insert(Mark(1));
+        let response = send(&client, request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+        assert_eq!(response.headers().get_all("x-two").iter().count(), 2);
+        assert_eq!(response.extensions().get(), Some(&Mark(2)));
+        assert_eq!(response.into_body(), "the body");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_of_the_service_below_keep_their_type() {
+        #[derive(Debug, PartialEq)]
+        struct Theirs;
+        impl std::fmt::Display for Theirs {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("theirs")
+            }
+        }
+        impl std::error::Error for Theirs {}
+        let inner =
+            tower::service_fn(|_: Request<String>| async { Err::<Response<String>, _>(Theirs) });
+        let s = setup().await;
+        let client = OAuthLayer::new(s.tokens, API.parse().unwrap()).layer(inner);
+        let error = send(&client, get(API)).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&Theirs));
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    async fn without_token(step: Step) -> Setup<CloneRequest> {
+        let source = Script::tokens(HOUR);
+        source.then([step]);
+        let tokens = TokenHandle::spawn(source.clone());
+        let api = Api::new();
+        let layer = OAuthLayer::new(tokens.clone(), API.parse().unwrap()).replay(CloneRequest);
+        let client = layer.wait(secs(10)).layer(api.clone());
+        Setup { source, tokens, api, client }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rfr_03_a_thousand_requests_at_start_share_one_fetch() {
+        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR)))).await;
+        let mut requests = JoinSet::new();
+        for _ in 0..1000 {
+            let client = s.client.clone();
+            requests.spawn(async move { send(&client, get(API)).await.unwrap().status() });
+        }
+        assert!(requests.join_all().await.iter().all(|status| *status == 200));
+        assert_eq!((s.api.count(), s.source.count()), (1000, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_goes_out_without_a_token() {
+        let s = without_token(Step::Hang).await;
+        let start = tokio::time::Instant::now();
+        let error = send(&s.client, get(API)).await.unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::Timeout);
+        assert_eq!(start.elapsed(), secs(10));
+        assert_eq!(s.api.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f03_after_an_expiry_in_an_outage_requests_fail_at_once_and_then_resume() {
+        let s = without_token(Step::Token(secs(100))).await;
+        send(&s.client, get(API)).await.unwrap();
+        s.source.otherwise(fail(ErrorKind::Server));
+        sleep(secs(98)).await;
+        let error = send(&s.client, get(API)).await.unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::Server);
+        assert_eq!(s.api.count(), 1);
+        s.source.otherwise(Step::Token(secs(100)));
+        sleep(secs(31)).await;
+        send(&s.client, get(API)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waited_is_replayed_like_any_other() {
+        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR)))).await;
+        s.api.accept(|token| token == "Bearer token-2");
+        assert_eq!(send(&s.client, post("body")).await.unwrap().status(), 200);
+        assert_eq!((s.api.count(), s.source.count()), (2, 2));
+    }
+}
+
+mod refusal {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f16_rfr_10_a_thousand_refused_requests_share_one_fetch_and_are_replayed_once() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|token| token == "Bearer token-2").delay(Duration::from_millis(50));
+        let mut requests = JoinSet::new();
+        for n in 0..1000 {
+            let client = s.client.clone();
+            requests.spawn(async move {
+                let response = send(&client, post(&format!("body {n}"))).await.unwrap();
+                response.status()
+            });
+        }
+        assert!(requests.join_all().await.iter().all(|status| *status == 200));
+        assert_eq!((s.api.count(), s.source.count()), (2000, 2));
+        let mut bodies: Vec<_> = s.api.seen().into_iter().map(|seen| seen.body).collect();
+        bodies.sort();
+        bodies.dedup();
+        assert_eq!(bodies.len(), 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rfr_10_the_second_refusal_is_returned_as_it_is() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|_| false);
+        let response = send(&s.client, post("body")).await.unwrap();
+        assert_eq!(response.status(), 401);
+        assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
+        let sent: Vec<_> =
+            s.api.seen().iter().map(|seen| seen.authorization().unwrap().to_owned()).collect();
+        assert_eq!(sent, ["Bearer token-1", "Bearer token-2"]);
+        sleep(secs(5)).await;
+        assert_eq!(s.source.count(), 2);
+    }
+
+    /// Ten minutes of an API that refuses everything, while the token endpoint keeps issuing.
+    #[tokio::test(start_paused = true)]
+    async fn f17_an_api_that_refuses_for_ever_causes_one_fetch_a_second() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|_| false);
+        let start = tokio::time::Instant::now();
+        let mut requests = 0;
+        while start.elapsed() < secs(600) {
+            assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 401);
+            requests += 1;
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(s.source.count() <= 602, "{}", s.source.count());
+        assert!(s.api.count() <= 2 * requests, "one replay per request");
+        assert!(requests > 50_000, "requests do not wait for the cool-down: {requests}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_late_refusal_of_an_older_token_is_replayed_without_a_fetch() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|token| token != "Bearer token-1").delay(secs(5));
+        let request = tokio::spawn({
+            let client = s.client.clone();
+            async move { send(&client, get(API)).await.unwrap().status() }
+        });
+        sleep(secs(1)).await;
+        s.tokens.refresh().await.unwrap();
+        assert_eq!(request.await.unwrap(), 200);
+        assert_eq!((s.api.count(), s.source.count()), (2, 2));
+        assert_eq!(s.tokens.token().await.unwrap().epoch(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rfr_11_without_replay_the_caller_gets_the_refusal_and_the_next_request_a_fresh_token()
+    {
+        let s = setup().await;
+        s.api.accept(|token| token == "Bearer token-2");
+        assert_eq!(send(&s.client, post("body")).await.unwrap().status(), 401);
+        assert_eq!(s.api.count(), 1);
+        assert!(s.tokens.current().is_none(), "the refused token is out of service");
+        assert_eq!(send(&s.client, post("body")).await.unwrap().status(), 200);
+        assert_eq!((s.api.count(), s.source.count()), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idempotent_replays_only_methods_that_may_be_repeated() {
+        for (method, expected) in
+            [("GET", 200), ("PUT", 200), ("DELETE", 200), ("POST", 401), ("PATCH", 401)]
+        {
+            let s = setup_with(|l| l.replay(Idempotent(CloneRequest))).await;
+            s.api.accept(|token| token == "Bearer token-2");
+            let request = Request::builder().method(method).uri(API).body("x".to_owned()).unwrap();
+            assert_eq!(send(&s.client, request).await.unwrap().status(), expected, "{method}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn if_no_newer_token_can_be_had_the_refusal_is_the_answer() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|_| false);
+        s.source.otherwise(fail(ErrorKind::InvalidClient));
+        let response = send(&s.client, get(API)).await.unwrap();
+        assert_eq!(response.status(), 401);
+        assert_eq!((s.api.count(), s.source.count()), (1, 2));
+    }
+
+    /// What a refusal causes, by status and challenge: how often the API is called, and how many
+    /// tokens are fetched.
+    #[tokio::test(start_paused = true)]
+    async fn cha_05_cha_06_f19_each_refusal_causes_what_it_should() {
+        let www = header::WWW_AUTHENTICATE.as_str();
+        let cases: &[(u16, &[(&str, &str)], u64, usize)] = &[
+            // status, fields, the token's age, how many are fetched beside the first
+            (401, &[(www, r#"Bearer error="invalid_token""#)], 0, 1),
+            (401, &[(www, r#"bEaReR ERROR=invalid_token"#)], 0, 1),
+            (401, &[(www, r#"DPoP error="invalid_token""#)], 0, 1),
+            (401, &[(www, r#"Basic realm="x""#), (www, r#"Bearer error="invalid_token""#)], 0, 1),
+            (401, &[(www, r#"Bearer error="insufficient_scope""#)], 60, 0),
+            (401, &[(www, r#"Bearer error="invalid_request""#)], 60, 0),
+            (401, &[(www, r#"Bearer error="insufficient_user_authentication""#)], 60, 0),
+            (401, &[(www, r#"DPoP error="use_dpop_nonce""#)], 60, 0),
+            (401, &[(www, r#"Bearer realm="unterminated"#)], 60, 0),
+            (401, &[(www, r#"Bearer realm="a, error=\"invalid_token\"""#)], 5, 0),
+            (401, &[(www, r#"Bearer realm="x""#)], 5, 0),
+            (401, &[(www, r#"Bearer realm="x""#)], 60, 1),
+            (401, &[], 5, 0),
+            (401, &[], 60, 1),
+            (200, &[("grpc-status", "16")], 5, 0),
+            (200, &[("grpc-status", "16")], 60, 1),
+            (200, &[("grpc-status", "7")], 60, 0),
+            (403, &[(www, r#"Bearer error="invalid_token""#)], 60, 0),
+            (403, &[(www, r#"Bearer error="insufficient_scope""#)], 60, 0),
+            (400, &[(www, r#"Bearer error="invalid_token""#)], 60, 0),
+            (429, &[("retry-after", "1")], 60, 0),
+            (503, &[("retry-after", "1")], 60, 0),
+        ];
+        for (status, fields, age, fetches) in cases {
+            let s = setup_with(|l| l.replay(CloneRequest)).await;
+            sleep(secs(*age)).await;
+            s.api.accept(|_| false);
+            let fields: Vec<_> = fields.to_vec();
+            s.api.refuse_with(*status, fields.leak());
+            let response = send(&s.client, get(API)).await.unwrap();
+            assert_eq!(response.status(), *status);
+            sleep(secs(5)).await;
+            let case = format!("{status} {:?} at {age} s", response.headers());
+            assert_eq!(s.source.count(), 1 + fetches, "token requests: {case}");
+            assert_eq!(s.api.count(), 1 + fetches, "requests: {case}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rty_03_throttling_by_the_api_is_the_callers_business() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|_| false).refuse_with(429, &[("retry-after", "5")]);
+        for _ in 0..100 {
+            assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 429);
+        }
+        assert_eq!((s.api.count(), s.source.count()), (100, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f22_a_caller_that_goes_away_between_refusal_and_replay_changes_nothing() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|token| token == "Bearer token-2");
+        s.source.then([Step::Take(secs(3), Box::new(Step::Token(HOUR)))]);
+        for polls in 1..6 {
+            let mut request = tokio_test::task::spawn(send(&s.client, get(API)));
+            for _ in 0..polls {
+                let _ = request.poll();
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 200);
+        assert_eq!(s.source.count(), 2);
+    }
+}
