@@ -1,7 +1,6 @@
 //! Against `oidc-provider`, an authorization server that is not ours, and an API that checks the
 //! tokens it gets.
 
-#[cfg(test)] // tells clippy that this is test code, which may index and panic
 mod common;
 
 use std::time::Duration;

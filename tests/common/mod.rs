@@ -1,4 +1,5 @@
 //! What several test files need.
+#![cfg(test)] // tells clippy that this is test code, which may unwrap and index
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod api;
