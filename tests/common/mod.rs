@@ -1,6 +1,6 @@
 //! What several test files need.
 #![cfg(test)] // tells clippy that this is test code, which may unwrap and index
-#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this")]
 
 pub mod api;
 pub mod clock;
