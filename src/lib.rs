@@ -20,6 +20,7 @@ pub mod time;
 pub mod token;
 
 pub use crate::{
+    client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
