@@ -3,7 +3,7 @@
 //! A tower middleware that puts a valid OAuth 2.0 access token on every outgoing request.
 
 pub mod client_auth;
-pub mod endpoint;
+mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod http;
