@@ -22,6 +22,8 @@ pub mod token;
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
+    grant::{ClientCredentials, RefreshToken},
+    http::Transport,
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},

@@ -76,6 +76,7 @@ fn bearer(members: &str) -> String {
     format!(r#"{{"access_token":"t","token_type":"Bearer"{members}}}"#)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the getters return options")]
 fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
