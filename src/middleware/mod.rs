@@ -1,1 +1,3 @@
 //! room
+
+mod challenge;
