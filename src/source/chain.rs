@@ -59,7 +59,7 @@ impl TokenSource for Chain {
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chain").field("sources", &(1 + self.others.len())).finish()
+        f.debug_struct("Chain").field("sources", &(1 + self.others.len())).finish_non_exhaustive()
     }
 }
 

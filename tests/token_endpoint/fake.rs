@@ -26,6 +26,7 @@ pub(crate) fn refused(status: u16, code: &str) -> Reply {
     json(status, &format!(r#"{{"error":"{code}"}}"#))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the other replies")]
 pub(crate) fn labelled(status: u16, content_type: &str, body: &str) -> Reply {
     let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type);
     Some(answer.body(body.to_owned()).unwrap())

@@ -118,7 +118,7 @@ async fn a_secret_that_is_never_read_to_its_end_is_given_up_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn tls_03_a_body_is_read_no_further_than_its_limit() {
-    const CHUNK: usize = 64 * 1024;
+    const CHUNK: usize = 8 * 1024;
     let (endless, given) = dripping(Duration::ZERO, &[b' '; CHUNK]);
     let error = fetch(&source(endless)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedResponse);

@@ -1,5 +1,7 @@
 //! Grants against a token endpoint: what is sent, and what every answer leads to.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
+
 mod answers;
 mod fake;
 mod limits;

@@ -118,7 +118,7 @@ async fn tls_02_a_redirect_on_the_same_server_is_not_followed_either() {
 async fn tls_03_a_compressed_bomb_is_counted_after_decompression() {
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..64 {
-        bomb.write_all(&[b' '; 1 << 20]).unwrap();
+        bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
     let bomb = bomb.finish().unwrap();
     assert!(bomb.len() < 100_000);
