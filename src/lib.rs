@@ -3,7 +3,7 @@
 //! A tower middleware that puts a valid OAuth 2.0 access token on every outgoing request.
 
 pub mod client_auth;
-pub mod endpoint;
+mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod http;
@@ -20,7 +20,10 @@ pub mod time;
 pub mod token;
 
 pub use crate::{
+    client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
+    grant::{ClientCredentials, RefreshToken},
+    http::Transport,
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
         OAuthLayer, Origins,

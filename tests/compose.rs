@@ -1,4 +1,6 @@
 //! Stacks: the layer above and below tower's own layers.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod common;
 
@@ -262,11 +264,14 @@ async fn f23_an_error_of_readiness_passes_through() {
 mod redirects {
     use super::*;
 
+    /// Where a request went, and the token that it carried.
+    type Hop = (Uri, Option<String>);
+
     /// A small internet: answers each URL with a redirect or with 200, and remembers what it got.
     #[derive(Clone)]
     struct Net {
         hops: Arc<Vec<(&'static str, u16, &'static str)>>,
-        seen: Arc<Mutex<Vec<(Uri, Option<String>)>>>,
+        seen: Arc<Mutex<Vec<Hop>>>,
     }
 
     impl Net {

@@ -1,4 +1,6 @@
 //! The hot path: no allocation of ours, no wait, no shared line written.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod common;
 

@@ -1,4 +1,6 @@
 //! The layer: what reaches the API, what comes back, and what a refusal causes.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod common;
 
@@ -184,7 +186,7 @@ mod injection {
 mod waiting {
     use super::*;
 
-    async fn without_token(step: Step) -> Setup<CloneRequest> {
+    fn without_token(step: Step) -> Setup<CloneRequest> {
         let source = Script::tokens(HOUR);
         source.then([step]);
         let tokens = TokenHandle::spawn(source.clone());
@@ -196,7 +198,7 @@ mod waiting {
 
     #[tokio::test(start_paused = true)]
     async fn rfr_03_a_thousand_requests_at_start_share_one_fetch() {
-        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR)))).await;
+        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR))));
         let mut requests = JoinSet::new();
         for _ in 0..1000 {
             let client = s.client.clone();
@@ -208,7 +210,7 @@ mod waiting {
 
     #[tokio::test(start_paused = true)]
     async fn no_request_goes_out_without_a_token() {
-        let s = without_token(Step::Hang).await;
+        let s = without_token(Step::Hang);
         let start = tokio::time::Instant::now();
         let error = send(&s.client, get(API)).await.unwrap_err();
         assert_eq!(kind(&error), ErrorKind::Timeout);
@@ -218,7 +220,7 @@ mod waiting {
 
     #[tokio::test(start_paused = true)]
     async fn f03_after_an_expiry_in_an_outage_requests_fail_at_once_and_then_resume() {
-        let s = without_token(Step::Token(secs(100))).await;
+        let s = without_token(Step::Token(secs(100)));
         send(&s.client, get(API)).await.unwrap();
         s.source.otherwise(fail(ErrorKind::Server));
         sleep(secs(98)).await;
@@ -232,7 +234,7 @@ mod waiting {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_waited_is_replayed_like_any_other() {
-        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR)))).await;
+        let s = without_token(Step::Take(secs(2), Box::new(Step::Token(HOUR))));
         s.api.accept(|token| token == "Bearer token-2");
         assert_eq!(send(&s.client, post("body")).await.unwrap().status(), 200);
         assert_eq!((s.api.count(), s.source.count()), (2, 2));
@@ -342,15 +344,17 @@ mod refusal {
         assert_eq!((s.api.count(), s.source.count()), (1, 2));
     }
 
+    /// Status, fields, the token's age, and how many tokens are fetched beside the first.
+    type Case<'a> = (u16, &'a [(&'static str, &'static str)], u64, usize);
+
     /// What a refusal causes, by status and challenge: how often the API is called, and how many
     /// tokens are fetched.
     #[tokio::test(start_paused = true)]
     async fn cha_05_cha_06_f19_each_refusal_causes_what_it_should() {
         let www = header::WWW_AUTHENTICATE.as_str();
-        let cases: &[(u16, &[(&str, &str)], u64, usize)] = &[
-            // status, fields, the token's age, how many are fetched beside the first
+        let cases: &[Case<'_>] = &[
             (401, &[(www, r#"Bearer error="invalid_token""#)], 0, 1),
-            (401, &[(www, r#"bEaReR ERROR=invalid_token"#)], 0, 1),
+            (401, &[(www, "bEaReR ERROR=invalid_token")], 0, 1),
             (401, &[(www, r#"DPoP error="invalid_token""#)], 0, 1),
             (401, &[(www, r#"Basic realm="x""#), (www, r#"Bearer error="invalid_token""#)], 0, 1),
             (401, &[(www, r#"Bearer error="insufficient_scope""#)], 60, 0),

@@ -1,6 +1,8 @@
 //! The refresher: when it fetches, what requests see meanwhile, and that it never stops.
 //!
 //! All of it in paused time: an hour of a token's life takes no time at all.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod common;
 
@@ -162,7 +164,10 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
     assert!(source.count() <= fetches + 1, "callers start no requests of their own");
     source.otherwise(Step::Token(secs(100)));
     let mut status = tokens.subscribe();
-    timeout(secs(31), status.wait_for(|s| s.is_ready())).await.expect("within one cap").unwrap();
+    timeout(secs(31), status.wait_for(tower_oauth::Status::is_ready))
+        .await
+        .expect("within one cap")
+        .unwrap();
     value(&tokens).await;
 }
 

@@ -1,4 +1,6 @@
 //! Replay of streaming bodies: what is kept, what is sent again, and what is not.
+#![cfg(test)]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod common;
 

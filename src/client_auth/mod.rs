@@ -1,1 +1,20 @@
-//! room
+//! How a client shows the authorization server who it is ([RFC 6749 §2.3]).
+//!
+//! A request carries exactly one authentication, the one that was configured. Another one is never
+//! tried after a failure: a secret goes only where it was meant to go.
+//!
+//! ```
+//! use tower_oauth::{ClientAuth, SecretSource};
+//!
+//! let auth = ClientAuth::basic("orders", SecretSource::env("ORDERS_SECRET"));
+//! assert_eq!(auth.method(), "client_secret_basic");
+//! ```
+//!
+//! [RFC 6749 §2.3]: https://www.rfc-editor.org/rfc/rfc6749#section-2.3
+
+mod auth;
+mod basic;
+mod credentials;
+
+pub use auth::ClientAuth;
+pub(crate) use credentials::Credentials;

@@ -1,1 +1,20 @@
-//! room
+//! One request to a token endpoint: the form, the exchange, and every way to read the answer.
+//!
+//! All readers are pure functions of bytes, and all they are given is untrusted.
+
+mod answer;
+mod exchange;
+mod failure;
+mod form;
+mod object;
+mod response;
+mod retry_after;
+mod rfc3339;
+mod scope;
+mod seconds;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use exchange::TokenEndpoint;
+pub(crate) use form::Form;
+pub(crate) use response::Rules;

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 /// Makes text from the network safe to print: one line of printable ASCII of at most `cap` bytes.
 ///
-/// RFC 6749 §5.2: "Values for the "error_description" parameter MUST NOT include characters
+/// RFC 6749 §5.2: "Values for the "`error_description`" parameter MUST NOT include characters
 /// outside the set %x20-21 / %x23-5B / %x5D-7E." What is outside is escaped, so that neither a log
 /// line nor a terminal can be forged.
 pub(crate) fn printable(text: &str, cap: usize) -> String {

@@ -1,1 +1,36 @@
-//! room
+//! The grants: what a client trades for a token.
+//!
+//! A grant is a [`TokenSource`](crate::TokenSource). It holds its configuration and asks the token
+//! endpoint once per fetch; keeping and renewing tokens is the refresher's work.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_oauth::{ClientAuth, ClientCredentials, SecretSource};
+//!
+//! # fn main() -> Result<(), tower_oauth::ConfigError> {
+//! let secret = SecretSource::file("/run/secrets/orders");
+//! let source = ClientCredentials::builder(
+//!     "https://idp.example/oauth2/token",
+//!     ClientAuth::basic("orders", secret),
+//! )
+//! .scope("orders.read")
+//! .timeout(Duration::from_secs(5))
+//! # .transport(tower_oauth::Transport::new(tower::service_fn(
+//! #     |_: http::Request<bytes::Bytes>| async {
+//! #         Ok::<_, std::io::Error>(http::Response::new(String::new()))
+//! #     },
+//! # )))
+//! .build()?;
+//! # let _ = source;
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod client_credentials;
+mod parameter;
+mod refresh_token;
+
+pub use builder::GrantBuilder;
+pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
+pub use refresh_token::{RefreshToken, RefreshTokenOptions};

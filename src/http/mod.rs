@@ -5,10 +5,12 @@
 //! [`HttpRequest`] and [`HttpResponse`], what the middleware reads and writes.
 
 mod endpoint;
+mod form;
 mod message;
 mod transport;
 
 pub(crate) use endpoint::{Endpoint, is_loopback};
+pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

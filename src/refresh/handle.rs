@@ -148,7 +148,8 @@ impl TokenHandle {
 
 impl fmt::Debug for TokenHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenHandle").field("status", &*self.shared.status.borrow()).finish()
+        let status = self.shared.status.borrow();
+        f.debug_struct("TokenHandle").field("status", &*status).finish_non_exhaustive()
     }
 }
 

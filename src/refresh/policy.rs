@@ -51,7 +51,8 @@ impl Policy {
     ) -> Duration {
         let share = self.margin.start + (self.margin.end - self.margin.start) * draw;
         let margin = lifetime.mul_f64(share).min(self.max_margin);
-        let point = hint.filter(|hint| *hint < lifetime).unwrap_or(lifetime - margin);
+        let point =
+            hint.filter(|hint| *hint < lifetime).unwrap_or_else(|| lifetime.saturating_sub(margin));
         point.max(MIN_INTERVAL)
     }
 
@@ -60,7 +61,7 @@ impl Policy {
     /// A shorter one than [`MIN_INTERVAL`] could not serve even the request that waited for it.
     pub(super) fn usable_for(lifetime: Duration) -> Duration {
         let flight = (lifetime / 20).min(MAX_FLIGHT);
-        (lifetime - flight).max(MIN_INTERVAL)
+        lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
     /// How long to wait after the `failures`th failure in a row that may pass by itself.

@@ -17,7 +17,7 @@ use super::{
     status::State,
 };
 use crate::{
-    error::{Error, ErrorKind},
+    error::Error,
     observe::{Event, FetchReason},
     slot::Validity,
     source::{DynTokenSource, FetchContext},
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// It must be polled within a tokio runtime. It ends when the last handle is dropped or
 /// [`shutdown()`](super::TokenHandle::shutdown) is called; when it is dropped before, requests that
-/// need a token fail with [`ErrorKind::Shutdown`].
+/// need a token fail with [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
 #[must_use = "no token is obtained unless the refresher runs"]
 pub struct Refresher(Pin<Box<dyn Future<Output = ()> + Send>>);
 

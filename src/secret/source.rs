@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_read_again_each_time_and_trimmed() {
-        let path = std::env::temp_dir().join(format!("tower-oauth-secret-{}", std::process::id()));
+        let path = env::temp_dir().join(format!("tower-oauth-secret-{}", std::process::id()));
         let source = SecretSource::file(&path);
         let missing = source.read().await.unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::Credential);

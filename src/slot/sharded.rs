@@ -16,7 +16,8 @@ use std::{
 /// count where they were made.
 pub(crate) struct Sharded<T> {
     own: Arc<Shard<T>>,
-    all: Option<Arc<[Arc<Shard<T>>]>>,
+    /// Held by the owner, and never read: it keeps every shard alive.
+    _all: Option<Arc<[Arc<Shard<T>>]>>,
 }
 
 /// Two lines wide: some processors fetch lines in pairs. The alignment moves the counts of the
@@ -37,7 +38,7 @@ impl<T> Sharded<T> {
             let _ = shard.siblings.set(siblings.clone());
         }
         let own = all.first().expect("there is at least one shard").clone();
-        Self { own, all: Some(all) }
+        Self { own, _all: Some(all) }
     }
 }
 
@@ -45,7 +46,7 @@ impl<T> Clone for Sharded<T> {
     fn clone(&self) -> Self {
         let here = self.own.siblings.get().and_then(|siblings| siblings.get(this_shard()));
         let own = here.and_then(Weak::upgrade).unwrap_or_else(|| self.own.clone());
-        Self { own, all: None }
+        Self { own, _all: None }
     }
 }
 

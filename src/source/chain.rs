@@ -59,14 +59,15 @@ impl TokenSource for Chain {
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chain").field("sources", &(1 + self.others.len())).finish()
+        f.debug_struct("Chain").field("sources", &(1 + self.others.len())).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::source_fn;
     use super::*;
-    use crate::{error::ErrorKind, source::source_fn};
+    use crate::error::ErrorKind;
 
     fn failing(kind: ErrorKind) -> impl TokenSource {
         source_fn(move |_| async move { Err(Error::new(kind, "no")) })

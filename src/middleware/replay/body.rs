@@ -117,13 +117,13 @@ where
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let frame = match &mut this.source {
-            Source::Body(body) => match ready!(body.as_mut().poll_frame(cx)) {
-                Some(frame) => frame?,
-                None => {
+            Source::Body(body) => {
+                let Some(frame) = ready!(body.as_mut().poll_frame(cx)) else {
                     this.end();
                     return Poll::Ready(None);
-                }
-            },
+                };
+                frame?
+            }
             Source::Trailers(trailers) => {
                 return Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }

@@ -1,0 +1,170 @@
+use std::{fmt, sync::Arc};
+
+use super::{Credentials, basic};
+use crate::{
+    error::{ConfigError, Error},
+    secret::SecretSource,
+};
+
+/// A client and how it authenticates at the authorization server.
+///
+/// The secret is read again for every exchange, so that rotating it needs no restart.
+#[derive(Clone)]
+pub struct ClientAuth {
+    client_id: Arc<str>,
+    method: Method,
+}
+
+#[derive(Clone)]
+enum Method {
+    Basic(SecretSource),
+    BasicUnencoded(SecretSource),
+    Post(SecretSource),
+    None,
+}
+
+impl ClientAuth {
+    /// `client_secret_basic`: id and secret in the `Authorization` header, each form-encoded first
+    /// ([RFC 6749 §2.3.1]). Every server that knows client secrets has to support it.
+    ///
+    /// [RFC 6749 §2.3.1]: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+    pub fn basic(client_id: impl Into<String>, secret: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::Basic(secret.into()))
+    }
+
+    /// `client_secret_basic` without the form encoding, as plain HTTP Basic has it ([RFC 7617]).
+    ///
+    /// For servers that do not decode what they get: they refuse a client whose id or secret has
+    /// other characters than letters, digits and `* - . _`. It is never tried by itself.
+    ///
+    /// [RFC 7617]: https://www.rfc-editor.org/rfc/rfc7617
+    pub fn basic_unencoded(client_id: impl Into<String>, secret: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::BasicUnencoded(secret.into()))
+    }
+
+    /// `client_secret_post`: id and secret in the body.
+    pub fn post(client_id: impl Into<String>, secret: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::Post(secret.into()))
+    }
+
+    /// `none`: a public client, which has no secret. Its id is in the body.
+    pub fn none(client_id: impl Into<String>) -> Self {
+        Self::new(client_id, Method::None)
+    }
+
+    fn new(client_id: impl Into<String>, method: Method) -> Self {
+        Self { client_id: client_id.into().into(), method }
+    }
+
+    /// The client's id.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The method's registered name, such as `client_secret_basic`.
+    pub fn method(&self) -> &'static str {
+        match self.method {
+            Method::Basic(_) | Method::BasicUnencoded(_) => "client_secret_basic",
+            Method::Post(_) => "client_secret_post",
+            Method::None => "none",
+        }
+    }
+
+    /// Whether this is a public client.
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self.method, Method::None)
+    }
+
+    /// Whether reading the credentials again may give others.
+    pub(crate) fn can_change(&self) -> bool {
+        self.secret().is_some_and(SecretSource::can_change)
+    }
+
+    /// Checks what can be checked without the secret.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let bad = |reason| Err(ConfigError::ClientAuth { method: self.method(), reason });
+        if self.client_id.is_empty() {
+            return bad("the client id is empty");
+        }
+        // RFC 7617 §2: "a user-id containing a colon character is invalid, as the first colon in
+        // a user-pass string separates user-id and password".
+        if matches!(self.method, Method::BasicUnencoded(_)) && self.client_id.contains(':') {
+            return bad("a client id with a colon cannot be sent unencoded");
+        }
+        Ok(())
+    }
+
+    /// Reads the secret as it is now and makes the credentials of one request of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when the secret cannot be read.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, Error> {
+        let secret = match self.secret() {
+            Some(source) => Some(source.read().await?),
+            None => None,
+        };
+        Ok(match (&self.method, secret) {
+            (Method::Basic(_), Some(secret)) => {
+                Credentials::in_header(basic::encoded(&self.client_id, secret.expose())?, secret)
+            }
+            (Method::BasicUnencoded(_), Some(secret)) => {
+                Credentials::in_header(basic::raw(&self.client_id, secret.expose())?, secret)
+            }
+            (_, secret) => Credentials::in_body(&self.client_id, secret),
+        })
+    }
+
+    fn secret(&self) -> Option<&SecretSource> {
+        match &self.method {
+            Method::Basic(secret) | Method::BasicUnencoded(secret) | Method::Post(secret) => {
+                Some(secret)
+            }
+            Method::None => None,
+        }
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ClientAuth");
+        out.field("client_id", &self.client_id).field("method", &self.method());
+        if let Some(secret) = self.secret() {
+            out.field("secret", secret);
+        }
+        out.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn trq_06_each_method_puts_one_credential_in_one_place() {
+        for (auth, in_header, names) in [
+            (ClientAuth::basic("id", "s"), true, vec![]),
+            (ClientAuth::basic_unencoded("id", "s"), true, vec![]),
+            (ClientAuth::post("id", "s"), false, vec!["client_id", "client_secret"]),
+            (ClientAuth::none("id"), false, vec!["client_id"]),
+        ] {
+            let credentials = auth.credentials().await.unwrap();
+            assert_eq!(credentials.authorization().is_some(), in_header, "{auth:?}");
+            let sent: Vec<_> = credentials.parameters().iter().map(|(name, _)| *name).collect();
+            assert_eq!(sent, names, "{auth:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_id_that_cannot_be_sent_is_refused() {
+        assert!(ClientAuth::none("").check().is_err());
+        assert!(ClientAuth::basic_unencoded("a:b", "s").check().is_err());
+        assert!(ClientAuth::basic("a:b", "s").check().is_ok());
+    }
+
+    #[test]
+    fn f57_debug_shows_the_client_and_not_its_secret() {
+        let shown = format!("{:?}", ClientAuth::post("orders", "hunter2"));
+        assert!(shown.contains("orders") && !shown.contains("hunter2"), "{shown}");
+    }
+}

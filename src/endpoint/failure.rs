@@ -1,0 +1,177 @@
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
+
+use super::{
+    form::Redactor,
+    object::{media_type, without_mark},
+};
+use crate::{
+    error::{Error, ErrorKind, OAuthError, printable},
+    token::Members,
+};
+
+/// An answer that is an error.
+pub(crate) struct Refusal<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a [u8],
+    /// The members of the body, if it has any.
+    pub(crate) members: Option<&'a Members>,
+    /// How the client authenticated.
+    pub(crate) method: &'static str,
+}
+
+/// Whether an answer is a failure by its members, whatever its status: GitHub sends 200 with
+/// `error`, Slack 200 with `"ok": false`.
+pub(crate) fn is_failure(members: &Members) -> bool {
+    let error = members.get("error").is_some_and(|error| !error.is_null());
+    error || members.get("ok") == Some(&Value::Bool(false))
+}
+
+/// Makes our error of an error answer ([RFC 6749 §5.2]), or of what a proxy sent in its place.
+///
+/// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+pub(crate) fn failure(refusal: &Refusal<'_>, redactor: &Redactor) -> Error {
+    let said = refusal.members.map(said).unwrap_or_default();
+    let kind = kind(refusal.status, said.code, is_page(refusal));
+    let mut message = message(kind, said.code, refusal.method);
+    if said.name.is_none() && said.description.is_none() {
+        let shape = describe(refusal.headers, refusal.body, redactor);
+        message = format!("{message}; its answer has no error code ({shape})");
+    }
+    let clean = |text: &str| redactor.clean(text);
+    let (name, uri) = (said.name.map(clean), said.uri.map(clean));
+    let description = said.description.as_deref().map(clean);
+    Error::new(kind, message).with_oauth(OAuthError::new(
+        refusal.status,
+        name.as_deref(),
+        description.as_deref(),
+        uri.as_deref(),
+    ))
+}
+
+/// What an error answer says, all of it untrusted.
+#[derive(Default)]
+struct Said<'a> {
+    /// The OAuth error code.
+    code: Option<&'a str>,
+    /// What to show as the code: that one, or the name in a nested error.
+    name: Option<&'a str>,
+    description: Option<String>,
+    uri: Option<&'a str>,
+}
+
+fn said(members: &Members) -> Said<'_> {
+    let text = |name| members.get(name).and_then(Value::as_str);
+    let (code, name, nested) = match members.get("error") {
+        Some(Value::String(code)) => (Some(&**code), Some(&**code), None),
+        Some(Value::Object(error)) => (None, nested_name(error), nested_text(error, "message")),
+        _ => (None, None, None),
+    };
+    // RFC 9457 §3.1: title and detail.
+    let problem = match (text("title"), text("detail")) {
+        (Some(title), Some(detail)) => Some(format!("{title}: {detail}")),
+        (title, detail) => title.or(detail).map(str::to_owned),
+    };
+    let description = text("error_description").or(nested).map(str::to_owned).or(problem);
+    Said {
+        code: code.filter(|code| !code.is_empty()),
+        name: name.filter(|name| !name.is_empty()),
+        description: description.or_else(|| text("message").map(str::to_owned)),
+        uri: text("error_uri"),
+    }
+}
+
+/// Google: `{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}`
+fn nested_name(error: &Map<String, Value>) -> Option<&str> {
+    ["status", "code", "type"].into_iter().find_map(|name| nested_text(error, name))
+}
+
+fn nested_text<'a>(error: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    error.get(name).and_then(Value::as_str)
+}
+
+/// What kind of failure a status and an OAuth error code mean. The code is believed first, but for
+/// 429: a server that throttles may say anything else with it.
+fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return ErrorKind::Throttled;
+    }
+    match code {
+        Some("invalid_client" | "unauthorized_client") => ErrorKind::InvalidClient,
+        Some("invalid_grant") => ErrorKind::InvalidGrant,
+        Some("invalid_request" | "unsupported_grant_type" | "invalid_scope" | "invalid_target") => {
+            ErrorKind::InvalidRequest
+        }
+        Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
+        Some("slow_down") => ErrorKind::Throttled,
+        _ if status.is_server_error() => ErrorKind::Server,
+        Some(_) => ErrorKind::Denied,
+        None => match status {
+            StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
+            // A firewall's page, not the authorization server's word.
+            StatusCode::FORBIDDEN if page => ErrorKind::Server,
+            StatusCode::REQUEST_TIMEOUT => ErrorKind::Timeout,
+            StatusCode::BAD_REQUEST
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorKind::InvalidRequest,
+            _ => ErrorKind::Denied,
+        },
+    }
+}
+
+fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {
+    match (kind, code) {
+        (ErrorKind::InvalidClient, Some("unauthorized_client")) => {
+            "the authorization server does not let this client use this grant: check the client's \
+             registration"
+                .to_owned()
+        }
+        (ErrorKind::InvalidClient, _) if method == "none" => {
+            "the authorization server does not accept the client: check the client id, and whether \
+             it is registered as a public client"
+                .to_owned()
+        }
+        (ErrorKind::InvalidClient, _) => format!(
+            "the authorization server does not accept the client: check the client id, the secret \
+             and the method, basic or post; {method} was used"
+        ),
+        (ErrorKind::InvalidRequest, None) => {
+            "the token endpoint does not take the request: check its URL".to_owned()
+        }
+        (kind, _) => plain_message(kind).to_owned(),
+    }
+}
+
+fn plain_message(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidGrant => {
+            "the grant has ended: it is expired, revoked, already used, or another client's"
+        }
+        ErrorKind::InvalidRequest => {
+            "the authorization server refuses the request as it is configured: check the grant, \
+             scopes, resource, audience and other parameters"
+        }
+        ErrorKind::Throttled => "the authorization server asks for fewer requests",
+        ErrorKind::Server => "the authorization server, or a proxy before it, failed",
+        ErrorKind::Timeout => "the authorization server gave up waiting for the request",
+        _ => "the authorization server refuses the request",
+    }
+}
+
+fn is_page(refusal: &Refusal<'_>) -> bool {
+    let labelled = matches!(
+        media_type(refusal.headers).as_deref(),
+        Some("text/html" | "application/xhtml+xml")
+    );
+    refusal.members.is_none() && (labelled || without_mark(refusal.body).starts_with(b"<"))
+}
+
+/// A body by its type and size. Its text is not copied: a proxy's page may show anything.
+pub(crate) fn describe(headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> String {
+    let media_type = media_type(headers).unwrap_or_else(|| "no content type".to_owned());
+    format!("{}, {} bytes", printable(&redactor.clean(&media_type), TYPE_CAP), body.len())
+}
+
+const TYPE_CAP: usize = 60;

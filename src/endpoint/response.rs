@@ -1,0 +1,180 @@
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::{
+    object::Object,
+    scope,
+    seconds::{FIRST_INSTANT, Seconds, duration, until},
+};
+use crate::{
+    error::{Error, ErrorKind, printable},
+    secret::Secret,
+    token::{Members, Scopes, TokenSet},
+};
+
+/// How a token response is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// Whether what the standards forbid is refused even if its meaning is clear.
+    pub(crate) strict: bool,
+    /// Whether a token without a type is a bearer token.
+    pub(crate) assume_bearer: bool,
+    /// The longest lifetime that is believed.
+    pub(crate) max_lifetime: Duration,
+}
+
+/// Makes a token set of a token response ([RFC 6749 §5.1]).
+///
+/// `now` is what time it was for the server when the token was asked for; absolute times are judged
+/// against it.
+///
+/// [RFC 6749 §5.1]: https://www.rfc-editor.org/rfc/rfc6749#section-5.1
+pub(crate) fn token_set(
+    object: Object,
+    rules: &Rules,
+    requested: &Scopes,
+    now: SystemTime,
+) -> Result<TokenSet, Error> {
+    if let Some(name) = object.repeated {
+        return Err(malformed(format!("the token response has two members {name}")));
+    }
+    let mut members = object.members;
+    let access_token = access_token(&mut members, rules.strict)?;
+    check_type(members.take("token_type"), rules)?;
+    let mut token = TokenSet::bearer(access_token)?;
+
+    let lifetime = lifetime(&members, rules, now)?;
+    if let Some(lifetime) = lifetime {
+        token = token.with_lifetime(lifetime);
+    }
+    if let Some(refresh_in) = refresh_in(&members, rules, lifetime)? {
+        token = token.with_refresh_in(refresh_in);
+    }
+    if let Some(usable_in) = usable_in(&members, rules, now)? {
+        token = token.with_usable_in(usable_in);
+    }
+    if let Some(refresh_token) = refresh_token(&mut members, rules.strict)? {
+        token = token.with_refresh_token(refresh_token);
+    }
+
+    let scope = members.get("scope");
+    if rules.strict && !scope::is_strict(scope, requested) {
+        return Err(malformed("the token response's scope is not a string of scope tokens"));
+    }
+    // RFC 6749 §5.1: scope is "OPTIONAL, if identical to the scope requested by the client;
+    // otherwise, REQUIRED."
+    let asked = || Some(requested.clone()).filter(|scopes| !scopes.is_empty());
+    if let Some(scopes) = scope::granted(scope, requested).or_else(asked) {
+        token = token.with_scopes(scopes);
+    }
+    Ok(token.with_members(members))
+}
+
+fn access_token(members: &mut Members, strict: bool) -> Result<Secret, Error> {
+    let token = match members.take("access_token") {
+        Some(Value::String(token)) if !token.is_empty() => Secret::from(token),
+        Some(Value::String(_)) => return Err(malformed("the token response's token is empty")),
+        Some(_) => return Err(malformed("the token response's access_token is not a string")),
+        None => return Err(malformed("the token response has no access_token")),
+    };
+    if strict && !is_b64token(token.expose()) {
+        return Err(Error::new(
+            ErrorKind::UnusableToken,
+            "the access token has characters that RFC 6750 does not allow in a bearer token",
+        ));
+    }
+    Ok(token)
+}
+
+/// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+fn is_b64token(token: &str) -> bool {
+    let token = token.trim_end_matches('=');
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
+    !token.is_empty() && token.bytes().all(allowed)
+}
+
+/// RFC 6749 §7.1: "The client MUST NOT use an access token if it does not understand the token
+/// type." §5.1: the "value is case insensitive."
+fn check_type(token_type: Option<Value>, rules: &Rules) -> Result<(), Error> {
+    match token_type {
+        Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => Ok(()),
+        Some(Value::String(name)) => Err(Error::new(
+            ErrorKind::UnusableToken,
+            format!("the token type \"{}\" is not supported", printable(&name, TYPE_CAP)),
+        )),
+        Some(_) => Err(malformed("the token response's token_type is not a string")),
+        None if rules.assume_bearer => Ok(()),
+        None => Err(malformed(
+            "the token response has no token_type; assume_bearer() takes such tokens for bearer \
+             tokens",
+        )),
+    }
+}
+
+/// How long the token lives, counted from when it was asked for.
+///
+/// `ext_expires_in` is not looked at: it is how long a client may go on in an outage of the
+/// authorization server, and the API has to agree to it.
+fn lifetime(members: &Members, rules: &Rules, now: SystemTime) -> Result<Option<Duration>, Error> {
+    let seconds = match number(members, "expires_in", rules, Seconds::read)? {
+        Some(seconds) => Some(seconds),
+        None => number(members, "expires_on", rules, Seconds::read_instant)?.map(|seconds| {
+            // Some servers put seconds from now here.
+            if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) }
+        }),
+    };
+    Ok(seconds.map(|seconds| duration(seconds, rules.max_lifetime)))
+}
+
+/// A hint, so it is worth nothing if it is not within the token's life.
+fn refresh_in(
+    members: &Members,
+    rules: &Rules,
+    lifetime: Option<Duration>,
+) -> Result<Option<Duration>, Error> {
+    let seconds = number(members, "refresh_in", rules, Seconds::read)?;
+    let refresh_in = seconds.map(|seconds| duration(seconds, rules.max_lifetime));
+    let longest = lifetime.unwrap_or(rules.max_lifetime);
+    Ok(refresh_in.filter(|refresh_in| !refresh_in.is_zero() && *refresh_in <= longest))
+}
+
+fn usable_in(members: &Members, rules: &Rules, now: SystemTime) -> Result<Option<Duration>, Error> {
+    let instant = number(members, "not_before", rules, Seconds::read_instant)?;
+    let usable_in = instant.map(|instant| duration(until(instant, now), rules.max_lifetime));
+    Ok(usable_in.filter(|usable_in| !usable_in.is_zero()))
+}
+
+/// Absent, `null` and empty mean the same: there is none.
+fn refresh_token(members: &mut Members, strict: bool) -> Result<Option<Secret>, Error> {
+    match members.take("refresh_token") {
+        Some(Value::String(token)) => Ok(Some(Secret::from(token)).filter(|t| !is_empty(t))),
+        Some(_) if strict => Err(malformed("the token response's refresh_token is not a string")),
+        _ => Ok(None),
+    }
+}
+
+fn is_empty(secret: &Secret) -> bool {
+    secret.expose().is_empty()
+}
+
+fn number(
+    members: &Members,
+    name: &str,
+    rules: &Rules,
+    read: fn(Option<&Value>) -> Seconds,
+) -> Result<Option<f64>, Error> {
+    match read(members.get(name)) {
+        Seconds::Value(seconds) => Ok(Some(seconds)),
+        Seconds::Unreadable if rules.strict => {
+            Err(malformed(format!("the token response's {name} is not a number")))
+        }
+        Seconds::Unreadable | Seconds::Absent => Ok(None),
+    }
+}
+
+fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::MalformedResponse, message)
+}
+
+const TYPE_CAP: usize = 40;

@@ -1,0 +1,254 @@
+use std::{fmt, time::Duration};
+
+use super::parameter::{check_extra, check_resource};
+use crate::{
+    client_auth::ClientAuth,
+    endpoint::{Form, Rules, TokenEndpoint},
+    error::ConfigError,
+    http::{Endpoint, Transport},
+    token::Scopes,
+};
+
+/// Configures a grant: what all grants have in common is set here, what one has alone in `G`.
+///
+/// Nothing is checked before `build()`.
+pub struct GrantBuilder<G> {
+    common: Common,
+    options: G,
+}
+
+struct Common {
+    token_endpoint: String,
+    auth: ClientAuth,
+    scopes: Vec<String>,
+    resources: Vec<String>,
+    audiences: Vec<String>,
+    parameters: Vec<(String, String)>,
+    timeout: Duration,
+    body_limit: usize,
+    rules: Rules,
+    transport: Option<Transport>,
+    allow_http: bool,
+}
+
+/// A configuration that was checked.
+pub(super) struct Checked {
+    pub(super) endpoint: TokenEndpoint,
+    pub(super) scopes: Scopes,
+    /// The parameters that are the same in every request.
+    pub(super) form: Form,
+}
+
+impl<G> GrantBuilder<G> {
+    pub(super) fn new(token_endpoint: String, auth: ClientAuth, options: G) -> Self {
+        let rules = Rules { strict: false, assume_bearer: false, max_lifetime: MAX_LIFETIME };
+        let common = Common {
+            token_endpoint,
+            auth,
+            scopes: Vec::new(),
+            resources: Vec::new(),
+            audiences: Vec::new(),
+            parameters: Vec::new(),
+            timeout: TIMEOUT,
+            body_limit: BODY_LIMIT,
+            rules,
+            transport: None,
+            allow_http: false,
+        };
+        Self { common, options }
+    }
+
+    /// Asks for a scope; one token, not several with spaces between them. Default: none, and the
+    /// authorization server decides.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.common.scopes.push(scope.into());
+        self
+    }
+
+    /// Asks for several scopes.
+    #[must_use]
+    pub fn scopes<I>(mut self, scopes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.common.scopes.extend(scopes.into_iter().map(Into::into));
+        self
+    }
+
+    /// Names an API that the token is for, by an absolute URI without fragment ([RFC 8707]). It may
+    /// be repeated.
+    ///
+    /// [RFC 8707]: https://www.rfc-editor.org/rfc/rfc8707#section-2
+    #[must_use]
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.common.resources.push(uri.into());
+        self
+    }
+
+    /// Names who the token is for, in the words of the authorization server, as Auth0 has it. It
+    /// may be repeated.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.common.audiences.push(audience.into());
+        self
+    }
+
+    /// Adds a parameter that this authorization server wants besides.
+    ///
+    /// It is not for secrets: an error may repeat it, if the server does.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.common.parameters.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets how long one exchange with the token endpoint may take, connecting and reading
+    /// included. Default: 15 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.common.timeout = timeout;
+        self
+    }
+
+    /// Sets how large an answer may be, after decompression. Default: 1 MiB.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.common.body_limit = bytes;
+        self
+    }
+
+    /// Refuses answers that break the standards even where their meaning is clear. Default: what
+    /// real servers send is understood.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.common.rules.strict = true;
+        self
+    }
+
+    /// Takes a token without `token_type` for a bearer token. Default: it is refused.
+    #[must_use]
+    pub fn assume_bearer(mut self) -> Self {
+        self.common.rules.assume_bearer = true;
+        self
+    }
+
+    /// Sets the longest lifetime that is believed. Default: 365 days.
+    #[must_use]
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.common.rules.max_lifetime = lifetime;
+        self
+    }
+
+    /// Sets the HTTP client for the token endpoint. Default: with the feature `reqwest` a client of
+    /// its own; without it, one has to be set.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.common.transport = Some(transport);
+        self
+    }
+
+    /// Allows a token endpoint that is plain `http` on another machine: everybody on the way can
+    /// read the client's secret and the tokens. Default: only on loopback.
+    #[must_use]
+    pub fn danger_allow_http(mut self) -> Self {
+        self.common.allow_http = true;
+        self
+    }
+
+    pub(super) fn auth(&self) -> &ClientAuth {
+        &self.common.auth
+    }
+
+    pub(super) fn options_mut(&mut self) -> &mut G {
+        &mut self.options
+    }
+
+    /// Checks everything that all grants have in common.
+    pub(super) fn check(self, grant_type: &'static str) -> Result<(Checked, G), ConfigError> {
+        let Self { common, options } = self;
+        let url = Endpoint::parse("token endpoint", &common.token_endpoint, common.allow_http)?;
+        common.auth.check()?;
+        check_bounds(&common)?;
+        let scopes = scope_set(&common.scopes)?;
+        let form = common.form(grant_type, &scopes)?;
+        let transport = match common.transport {
+            Some(transport) => transport,
+            None => default_transport()?,
+        };
+        let endpoint = TokenEndpoint {
+            url,
+            auth: common.auth,
+            transport,
+            timeout: common.timeout,
+            body_limit: common.body_limit,
+            rules: common.rules,
+        };
+        Ok((Checked { endpoint, scopes, form }, options))
+    }
+}
+
+impl Common {
+    fn form(&self, grant_type: &'static str, scopes: &Scopes) -> Result<Form, ConfigError> {
+        check_extra(&self.parameters)?;
+        let mut form = Form::default();
+        form.set("grant_type", grant_type);
+        form.set("scope", scopes.to_string());
+        for resource in &self.resources {
+            check_resource(resource)?;
+            form.add("resource", &**resource);
+        }
+        for audience in &self.audiences {
+            if audience.is_empty() {
+                let (name, reason) = ("audience".to_owned(), "it is empty");
+                return Err(ConfigError::Parameter { name, reason });
+            }
+            form.add("audience", &**audience);
+        }
+        for (name, value) in &self.parameters {
+            form.set(name.clone(), &**value);
+        }
+        Ok(form)
+    }
+}
+
+/// The scopes, each of them checked.
+pub(super) fn scope_set(scopes: &[String]) -> Result<Scopes, ConfigError> {
+    let mut set = Scopes::default();
+    scopes.iter().try_for_each(|scope| set.insert(scope))?;
+    Ok(set)
+}
+
+fn check_bounds(common: &Common) -> Result<(), ConfigError> {
+    let zero = |name, is_zero| {
+        let (value, reason) = ("0".to_owned(), "nothing could ever succeed");
+        if is_zero { Err(ConfigError::Setting { name, value, reason }) } else { Ok(()) }
+    };
+    zero("timeout", common.timeout.is_zero())?;
+    zero("body_limit", common.body_limit == 0)?;
+    zero("max_lifetime", common.rules.max_lifetime.is_zero())
+}
+
+#[cfg(feature = "reqwest")]
+fn default_transport() -> Result<Transport, ConfigError> {
+    Transport::reqwest()
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn default_transport() -> Result<Transport, ConfigError> {
+    Err(ConfigError::Transport(
+        "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
+    ))
+}
+
+impl<G> fmt::Debug for GrantBuilder<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the rest: nothing of it has been checked.
+        f.debug_struct("GrantBuilder").field("auth", &self.common.auth).finish_non_exhaustive()
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+const BODY_LIMIT: usize = 1024 * 1024;
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

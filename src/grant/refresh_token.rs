@@ -1,0 +1,183 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::timeout_at;
+
+use super::builder::{Checked, GrantBuilder, scope_set};
+use crate::{
+    client_auth::ClientAuth,
+    error::{ConfigError, Error, ErrorKind},
+    secret::{Secret, SecretSource},
+    source::{FetchContext, TokenSource},
+    token::{Scopes, TokenSet},
+};
+
+/// The refresh token grant ([RFC 6749 §6]): somebody gave access once, and it is renewed.
+///
+/// The first fetch sends the initial refresh token; later ones send what the authorization server
+/// returned last. A server that rotates refresh tokens ends the grant when an old one comes back,
+/// so the newest has to survive a restart.
+///
+/// When the grant has ended, the initial refresh token is read again. If it is one that was not
+/// sent yet, because somebody gave access again, it is tried once.
+///
+/// ```no_run
+/// use tower_oauth::{ClientAuth, RefreshToken, SecretSource};
+///
+/// # fn main() -> Result<(), tower_oauth::ConfigError> {
+/// let source = RefreshToken::builder(
+///     "https://idp.example/oauth2/token",
+///     ClientAuth::none("cli"),
+///     SecretSource::file("/run/secrets/refresh-token"),
+/// )
+/// .build()?;
+/// # let _ = source;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [RFC 6749 §6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
+#[derive(Clone)]
+pub struct RefreshToken(Arc<Inner>);
+
+struct Inner {
+    checked: Checked,
+    /// The scopes of the grant, if they are known.
+    granted: Scopes,
+    initial: SecretSource,
+    /// The initial refresh token that was sent last. It may be spent, and a spent one must not be
+    /// sent instead of a newer one.
+    presented: Mutex<Option<Secret>>,
+}
+
+/// What only [`RefreshToken`] has to configure.
+#[derive(Debug)]
+pub struct RefreshTokenOptions {
+    initial: SecretSource,
+    granted: Vec<String>,
+}
+
+impl RefreshToken {
+    /// Starts with the token endpoint's URL, the client, and the refresh token that was issued to
+    /// it.
+    pub fn builder(
+        token_endpoint: impl Into<String>,
+        auth: ClientAuth,
+        initial: impl Into<SecretSource>,
+    ) -> GrantBuilder<RefreshTokenOptions> {
+        let options = RefreshTokenOptions { initial: initial.into(), granted: Vec::new() };
+        GrantBuilder::new(token_endpoint.into(), auth, options)
+    }
+}
+
+impl GrantBuilder<RefreshTokenOptions> {
+    /// Tells which scopes were granted. Scopes outside of them are then refused when it is built.
+    /// Default: unknown, and the authorization server refuses them.
+    #[must_use]
+    pub fn granted_scopes<I>(mut self, scopes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.options_mut().granted.extend(scopes.into_iter().map(Into::into));
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for anything that cannot work.
+    pub fn build(self) -> Result<RefreshToken, ConfigError> {
+        let (checked, RefreshTokenOptions { initial, granted }) = self.check("refresh_token")?;
+        let granted = scope_set(&granted)?;
+        if !granted.is_empty() && !checked.scopes.is_subset(&granted) {
+            // RFC 6749 §6: "The requested scope MUST NOT include any scope not originally granted
+            // by the resource owner".
+            return Err(ConfigError::Setting {
+                name: "scope",
+                value: checked.scopes.to_string(),
+                reason: "a refresh can only narrow the scopes that were granted",
+            });
+        }
+        let presented = Mutex::new(None);
+        Ok(RefreshToken(Arc::new(Inner { checked, granted, initial, presented })))
+    }
+}
+
+impl TokenSource for RefreshToken {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let inner = &*self.0;
+        let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
+        let current = match previous {
+            Some(newest) => newest.clone(),
+            None => inner.read_initial(&cx).await?,
+        };
+        inner.present(&current, previous.is_none());
+        let error = match inner.exchange(&cx, &current).await {
+            Err(error) if error.kind() == ErrorKind::InvalidGrant => error,
+            outcome => return outcome,
+        };
+        match inner.read_initial(&cx).await {
+            Ok(other) if other != current && !inner.is_presented(&other) => {
+                inner.present(&other, true);
+                inner.exchange(&cx, &other).await
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+impl Inner {
+    async fn exchange(&self, cx: &FetchContext, current: &Secret) -> Result<TokenSet, Error> {
+        let Checked { endpoint, scopes, form } = &self.checked;
+        let mut form = form.clone();
+        form.set_secret("refresh_token", current.clone());
+        // RFC 6749 §6: the scope, "if omitted is treated as equal to the scope originally granted
+        // by the resource owner."
+        let requested = if scopes.is_empty() { &self.granted } else { scopes };
+        let mut token = endpoint.request(cx, &form, requested).await?;
+        // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the
+        // client MUST discard the old refresh token and replace it with the new refresh token."
+        if token.refresh_token().is_none() {
+            token = token.with_refresh_token(current.clone());
+        }
+        match cx.previous.as_ref().and_then(|previous| previous.scopes()) {
+            Some(known) if token.scopes().is_none() => Ok(token.with_scopes(known.clone())),
+            _ => Ok(token),
+        }
+    }
+
+    async fn read_initial(&self, cx: &FetchContext) -> Result<Secret, Error> {
+        match timeout_at(cx.deadline, self.initial.read()).await {
+            Ok(secret) => secret,
+            Err(_) => {
+                Err(Error::new(ErrorKind::Timeout, "the refresh token could not be read in time"))
+            }
+        }
+    }
+
+    fn present(&self, token: &Secret, is_initial: bool) {
+        if is_initial {
+            *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        }
+    }
+
+    fn is_presented(&self, token: &Secret) -> bool {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(token)
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Checked { endpoint, scopes, .. } = &self.0.checked;
+        f.debug_struct("RefreshToken")
+            .field("token_endpoint", &endpoint.url)
+            .field("auth", &endpoint.auth)
+            .field("initial", &self.0.initial)
+            .field("scopes", scopes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! Grants against a token endpoint: what is sent, and what every answer leads to.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
+
+mod answers;
+mod fake;
+mod limits;
+mod refresh;
+mod requests;
+#[cfg(feature = "reqwest")]
+mod wire;
