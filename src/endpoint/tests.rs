@@ -502,6 +502,8 @@ mod failures {
             let transient = matches!(kind, Server | Throttled | Timeout);
             assert_eq!(error.is_retryable(), transient, "{status} {body}");
         }
+        // Its label is wrong, but it is no page.
+        assert_eq!(error(403, "text/html", r#"{"message":"m"}"#).kind(), Denied);
     }
 
     #[test]
