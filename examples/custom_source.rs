@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo run --example custom_source
 //! ```
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::{path::PathBuf, time::Duration};
 
@@ -20,7 +21,8 @@ impl TokenSource for Sidecar {
         let (lifetime, token) = text.trim().split_once(' ').ok_or_else(|| {
             Error::other(format!("{} is not 'seconds token'", self.path.display()))
         })?;
-        let lifetime = lifetime.parse().map_err(Error::other)?;
+        let lifetime: u64 = lifetime.parse().map_err(Error::other)?;
+        println!("the sidecar gives a token for {lifetime} s");
         Ok(TokenSet::bearer(token)?.with_lifetime(Duration::from_secs(lifetime)))
     }
 }
@@ -31,18 +33,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The file if it is there, and else a token from somewhere else.
     let fallback = source_fn(|_| async {
+        println!("no file, so the fallback gives a token");
         Ok(TokenSet::bearer("from-the-fallback")?.with_lifetime(Duration::from_secs(60)))
     });
     let tokens = TokenHandle::spawn(Chain::new(Sidecar { path: path.clone() }).or(fallback));
-    println!("without the file: {}", tokens.token().await?.access_token().expose());
+    tokens.ready().await?;
 
     // Nothing has to be told that the file is there; `refresh()` only saves us the wait.
     tokio::fs::write(&path, "3600 from-the-sidecar").await?;
-    let token = tokens.refresh().await?;
-    println!("with the file:    {}", token.access_token().expose());
+    tokens.refresh().await?;
     if let Some(at) = tokens.status().next_attempt() {
-        println!("the next renewal: in {} s", (at - tokio::time::Instant::now()).as_secs());
+        println!("it is renewed in {} s", (at - tokio::time::Instant::now()).as_secs());
     }
+
+    // For a WebSocket handshake, Kafka, a database: ask again each time.
+    let token = tokens.token().await?;
+    println!("a header for something else: {:?}", token.header_value());
 
     tokens.shutdown().await;
     tokio::fs::remove_file(&path).await?;

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --example hyper
 //! ```
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@
 //!
 //! It takes about fifteen seconds. In the middle a token is revoked, and later the authorization
 //! server goes down for a while.
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::{
     process::ExitCode,

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --example reqwest
 //! ```
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_oauth::{
