@@ -96,7 +96,7 @@ pub mod token;
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
-    grant::{ClientCredentials, RefreshToken},
+    grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
     http::Transport,
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
