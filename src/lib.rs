@@ -53,6 +53,7 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
+//! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
@@ -81,6 +82,9 @@ mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod http;
+#[cfg(feature = "private-key-jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
+pub mod jose;
 pub mod middleware;
 pub mod observe;
 pub mod refresh;
@@ -106,6 +110,13 @@ pub use crate::{
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},
+};
+
+#[cfg(feature = "private-key-jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
+pub use crate::{
+    client_auth::{AssertionAudience, AssertionType, ClientAssertion},
+    jose::{SigningAlgorithm, SigningKey},
 };
 
 /// The README's code compiles.

@@ -289,6 +289,26 @@ async fn f07_err_05_a_refusal_is_shared_cached_and_retried_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_refusal_was_mended_renewals_come_in_time_again() {
+    let source = Script::new(fail(ErrorKind::InvalidClient));
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap_err();
+    source.otherwise(Step::Token(secs(20)));
+    tokens.refresh().await.unwrap();
+    // The pause after the refusal was a minute; the token lives for a third of it.
+    for _ in 0..50 {
+        sleep(secs(1)).await;
+        assert!(served(&tokens));
+    }
+    // The next refusal is the first again: it is not retried as slowly as a second one.
+    source.otherwise(fail(ErrorKind::InvalidClient));
+    sleep(secs(20)).await;
+    let before = source.count();
+    sleep(secs(62)).await;
+    assert_eq!(source.count(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rfr_06_an_ended_grant_is_reported_and_nothing_starts_by_itself() {
     let source = Script::tokens(secs(100));
     let tokens = TokenHandle::spawn(source.clone());

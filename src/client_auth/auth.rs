@@ -1,5 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+#[cfg(feature = "private-key-jwt")]
+use super::ClientAssertion;
 use super::{Credentials, basic};
 use crate::{
     error::{ConfigError, Error},
@@ -22,6 +24,8 @@ enum Method {
     Post(SecretSource),
     None,
     Anonymous,
+    #[cfg(feature = "private-key-jwt")]
+    Assertion(Arc<ClientAssertion>),
 }
 
 impl ClientAuth {
@@ -59,6 +63,11 @@ impl ClientAuth {
         Self::new("", Method::Anonymous)
     }
 
+    #[cfg(feature = "private-key-jwt")]
+    pub(super) fn by_assertion(assertion: ClientAssertion) -> Self {
+        Self::new(assertion.client_id().to_owned(), Method::Assertion(Arc::new(assertion)))
+    }
+
     fn new(client_id: impl Into<String>, method: Method) -> Self {
         Self { client_id: client_id.into().into(), method }
     }
@@ -70,10 +79,12 @@ impl ClientAuth {
 
     /// The method's registered name, such as `client_secret_basic`.
     pub fn method(&self) -> &'static str {
-        match self.method {
+        match &self.method {
             Method::Basic(_) | Method::BasicUnencoded(_) => "client_secret_basic",
             Method::Post(_) => "client_secret_post",
             Method::None | Method::Anonymous => "none",
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(assertion) => assertion.method(),
         }
     }
 
@@ -84,6 +95,10 @@ impl ClientAuth {
 
     /// Whether reading the credentials again may give others.
     pub(crate) fn can_change(&self) -> bool {
+        #[cfg(feature = "private-key-jwt")]
+        if let Method::Assertion(assertion) = &self.method {
+            return assertion.can_change();
+        }
         self.secret().is_some_and(SecretSource::can_change)
     }
 
@@ -93,6 +108,10 @@ impl ClientAuth {
         if self.client_id.is_empty() && !matches!(self.method, Method::Anonymous) {
             return bad("the client id is empty");
         }
+        #[cfg(feature = "private-key-jwt")]
+        if let Method::Assertion(assertion) = &self.method {
+            assertion.check()?;
+        }
         // RFC 7617 §2: "a user-id containing a colon character is invalid, as the first colon in
         // a user-pass string separates user-id and password".
         if matches!(self.method, Method::BasicUnencoded(_)) && self.client_id.contains(':') {
@@ -101,12 +120,18 @@ impl ClientAuth {
         Ok(())
     }
 
-    /// Reads the secret as it is now and makes the credentials of one request of it.
+    /// Reads the secret as it is now and makes the credentials of one request of it. `now` is the
+    /// wall-clock time, for assertions.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when the secret cannot be read.
-    pub(crate) async fn credentials(&self) -> Result<Credentials, Error> {
+    pub(crate) async fn credentials(&self, now: SystemTime) -> Result<Credentials, Error> {
+        #[cfg(feature = "private-key-jwt")]
+        if let Method::Assertion(assertion) = &self.method {
+            return assertion.credentials(now).await;
+        }
+        let _ = now;
         let secret = match self.secret() {
             Some(source) => Some(source.read().await?),
             None => None,
@@ -129,6 +154,8 @@ impl ClientAuth {
                 Some(secret)
             }
             Method::None | Method::Anonymous => None,
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(_) => None,
         }
     }
 }
@@ -139,6 +166,10 @@ impl fmt::Debug for ClientAuth {
         out.field("client_id", &self.client_id).field("method", &self.method());
         if let Some(secret) = self.secret() {
             out.field("secret", secret);
+        }
+        #[cfg(feature = "private-key-jwt")]
+        if let Method::Assertion(assertion) = &self.method {
+            out.field("assertion", assertion);
         }
         out.finish()
     }
@@ -156,7 +187,7 @@ mod tests {
             (ClientAuth::post("id", "s"), false, vec!["client_id", "client_secret"]),
             (ClientAuth::none("id"), false, vec!["client_id"]),
         ] {
-            let credentials = auth.credentials().await.unwrap();
+            let credentials = auth.credentials(SystemTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(credentials.authorization().is_some(), in_header, "{auth:?}");
             let sent: Vec<_> = credentials.parameters().iter().map(|(name, _)| *name).collect();
             assert_eq!(sent, names, "{auth:?}");

@@ -12,9 +12,13 @@
 //!
 //! [RFC 6749 §2.3]: https://www.rfc-editor.org/rfc/rfc6749#section-2.3
 
+#[cfg(feature = "private-key-jwt")]
+mod assertion;
 mod auth;
 mod basic;
 mod credentials;
 
+#[cfg(feature = "private-key-jwt")]
+pub use assertion::{AssertionAudience, AssertionType, ClientAssertion};
 pub use auth::ClientAuth;
 pub(crate) use credentials::Credentials;

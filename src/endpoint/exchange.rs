@@ -52,13 +52,15 @@ impl TokenEndpoint {
         // A secret that is rotated may have been read just before. Another one is tried once; if
         // there is none, the server meant it.
         match self.credentials(cx).await {
-            Ok(other) if other != credentials => self.exchange(cx, form, requested, &other).await,
+            Ok(other) if !other.same_secret(&credentials) => {
+                self.exchange(cx, form, requested, &other).await
+            }
             _ => Err(error),
         }
     }
 
     async fn credentials(&self, cx: &FetchContext) -> Result<Credentials, Error> {
-        match timeout_at(self.deadline(cx), self.auth.credentials()).await {
+        match timeout_at(self.deadline(cx), self.auth.credentials(cx.clock.now().wall)).await {
             Ok(credentials) => credentials,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, "the client's secret could not be read in time"))
@@ -130,7 +132,7 @@ fn wipe(body: Bytes) {
 fn redactor(form: &Form, credentials: &Credentials) -> Redactor {
     let header = credentials.authorization().and_then(|value| value.to_str().ok());
     let blob = header.and_then(|value| value.split_once(' ')).map(|(_, blob)| Secret::from(blob));
-    Redactor::new(form.secrets().chain(credentials.secret()).chain(&blob))
+    Redactor::new(form.secrets().chain(credentials.secrets()).chain(&blob))
 }
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

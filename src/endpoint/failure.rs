@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, OAuthError, printable},
-    token::Members,
+    secret::Members,
 };
 
 /// An answer that is an error.

@@ -7,7 +7,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::token::Members;
+use crate::secret::Members;
 
 /// The members of an answer, and whether a member that has a meaning stood there twice.
 #[derive(Default)]

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, printable},
-    secret::Secret,
-    token::{Members, Scopes, TokenSet},
+    secret::{Members, Secret},
+    token::{Scopes, TokenSet},
 };
 
 /// How a token response is read.

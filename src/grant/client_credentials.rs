@@ -37,9 +37,9 @@ impl ClientCredentials {
     /// Starts with the token endpoint's URL and the client.
     pub fn builder(
         token_endpoint: impl Into<String>,
-        auth: ClientAuth,
+        auth: impl Into<ClientAuth>,
     ) -> GrantBuilder<ClientCredentialsOptions> {
-        GrantBuilder::new(token_endpoint.into(), auth, ClientCredentialsOptions(()))
+        GrantBuilder::new(token_endpoint.into(), auth.into(), ClientCredentialsOptions(()))
     }
 }
 

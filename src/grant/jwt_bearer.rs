@@ -53,11 +53,11 @@ impl JwtBearer {
     /// Starts with the token endpoint's URL, the client, and where the assertion comes from.
     pub fn builder(
         token_endpoint: impl Into<String>,
-        auth: ClientAuth,
+        auth: impl Into<ClientAuth>,
         assertion: impl Into<SecretSource>,
     ) -> GrantBuilder<JwtBearerOptions> {
         let options = JwtBearerOptions { assertion: assertion.into() };
-        GrantBuilder::new(token_endpoint.into(), auth, options)
+        GrantBuilder::new(token_endpoint.into(), auth.into(), options)
     }
 }
 

@@ -65,11 +65,11 @@ impl RefreshToken {
     /// it.
     pub fn builder(
         token_endpoint: impl Into<String>,
-        auth: ClientAuth,
+        auth: impl Into<ClientAuth>,
         initial: impl Into<SecretSource>,
     ) -> GrantBuilder<RefreshTokenOptions> {
         let options = RefreshTokenOptions { initial: initial.into(), granted: Vec::new() };
-        GrantBuilder::new(token_endpoint.into(), auth, options)
+        GrantBuilder::new(token_endpoint.into(), auth.into(), options)
     }
 }
 

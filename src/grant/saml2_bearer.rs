@@ -54,11 +54,11 @@ impl Saml2Bearer {
     /// Starts with the token endpoint's URL, the client, and where the assertion's XML comes from.
     pub fn builder(
         token_endpoint: impl Into<String>,
-        auth: ClientAuth,
+        auth: impl Into<ClientAuth>,
         assertion: impl Into<SecretSource>,
     ) -> GrantBuilder<Saml2BearerOptions> {
         let options = Saml2BearerOptions { assertion: assertion.into() };
-        GrantBuilder::new(token_endpoint.into(), auth, options)
+        GrantBuilder::new(token_endpoint.into(), auth.into(), options)
     }
 }
 

@@ -71,7 +71,7 @@ impl TokenExchange {
     /// Starts with the token endpoint's URL, the client, and the subject token and its type.
     pub fn builder(
         token_endpoint: impl Into<String>,
-        auth: ClientAuth,
+        auth: impl Into<ClientAuth>,
         subject_token: impl Into<SecretSource>,
         subject_token_type: impl Into<String>,
     ) -> GrantBuilder<TokenExchangeOptions> {
@@ -81,7 +81,7 @@ impl TokenExchange {
             requested: None,
             assume_access_token: false,
         };
-        GrantBuilder::new(token_endpoint.into(), auth, options)
+        GrantBuilder::new(token_endpoint.into(), auth.into(), options)
     }
 }
 

@@ -11,8 +11,10 @@
 //! assert_eq!(secret.expose(), "hunter2");
 //! ```
 
+mod members;
 mod source;
 mod value;
 
+pub(crate) use members::Members;
 pub use source::SecretSource;
 pub use value::Secret;

@@ -3,10 +3,10 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Members, Scopes};
+use super::Scopes;
 use crate::{
     error::{Error, ErrorKind},
-    secret::Secret,
+    secret::{Members, Secret},
 };
 
 /// How an access token is presented ([RFC 6749 §7.1]).

@@ -8,5 +8,7 @@ mod fake;
 mod limits;
 mod refresh;
 mod requests;
+#[cfg(feature = "private-key-jwt")]
+mod signed;
 #[cfg(feature = "reqwest")]
 mod wire;

@@ -1,8 +1,7 @@
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
-/// The members of a JSON object from a token endpoint. All strings in it are wiped on drop: any of
-/// them may be a token.
+/// The members of a JSON object that may hold tokens or keys. All strings in it are wiped on drop.
 #[derive(Clone, Default)]
 pub(crate) struct Members(Map<String, Value>);
 
