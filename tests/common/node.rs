@@ -40,10 +40,19 @@ pub struct TokenRequest {
 impl OidcServer {
     /// Starts both servers on free ports. Access tokens live for the given number of seconds.
     pub async fn start(access_token_lifetime: Duration) -> Self {
+        Self::start_with(access_token_lifetime, &[]).await
+    }
+
+    /// As [`start`](Self::start), and it knows clients that sign assertions.
+    pub async fn start_with_signing_clients(access_token_lifetime: Duration) -> Self {
+        Self::start_with(access_token_lifetime, &["--signing-clients"]).await
+    }
+
+    async fn start_with(access_token_lifetime: Duration, more: &[&str]) -> Self {
         check_node();
         let state = StateDir::new();
         let authorization_server =
-            start_authorization_server(&state, access_token_lifetime, 0).await;
+            start_authorization_server(&state, access_token_lifetime, 0, more).await;
         let api = Process::start("api.mjs", ["--issuer", &authorization_server.url]).await;
         let http = reqwest::Client::builder().no_proxy().build().expect("a plain client builds");
         Self { authorization_server, api, state, access_token_lifetime, http }
@@ -56,6 +65,11 @@ impl OidcServer {
 
     pub fn token_endpoint(&self) -> String {
         format!("{}/token", self.issuer())
+    }
+
+    /// The private key of the client that signs with this algorithm, in `pem` or as a `jwk`.
+    pub fn client_key(&self, algorithm: &str, format: &str) -> PathBuf {
+        self.state.0.join(format!("client-{algorithm}.{format}"))
     }
 
     /// The API's origin, without a slash at the end.
@@ -109,7 +123,7 @@ impl OidcServer {
         let port = self.authorization_server.port();
         self.authorization_server.release_port();
         self.authorization_server =
-            start_authorization_server(&self.state, self.access_token_lifetime, port).await;
+            start_authorization_server(&self.state, self.access_token_lifetime, port, &[]).await;
     }
 
     async fn ask(
@@ -134,6 +148,7 @@ async fn start_authorization_server(
     state: &StateDir,
     access_token_lifetime: Duration,
     port: u16,
+    more: &[&str],
 ) -> Process {
     let lifetime = access_token_lifetime.as_secs().to_string();
     let port = port.to_string();
@@ -145,7 +160,8 @@ async fn start_authorization_server(
         "--port".as_ref(),
         port.as_ref(),
     ];
-    Process::start("oidc.mjs", arguments).await
+    let more = more.iter().map(<&str>::as_ref);
+    Process::start("oidc.mjs", arguments.into_iter().chain(more)).await
 }
 
 /// A script of `tests/servers` that runs. It ends when this is dropped, and when the test process

@@ -1,6 +1,6 @@
 // An authorization server that is not ours: oidc-provider, which is OpenID certified.
 //
-//   node oidc.mjs --state DIR [--port N] [--access-token-ttl SECONDS]
+//   node oidc.mjs --state DIR [--port N] [--access-token-ttl SECONDS] [--signing-clients]
 //
 // It prints one line of JSON when it listens. The signing key is kept in DIR, so a JWT outlives a
 // server that is killed and started again; opaque and refresh tokens are in memory and do not. By
@@ -9,7 +9,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-import { exportJWK, generateKeyPair } from 'jose';
+import { exportJWK, exportPKCS8, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 
 import { listen, ready } from './serve.mjs';
@@ -19,6 +19,7 @@ const { values: options } = parseArgs({
     state: { type: 'string' },
     port: { type: 'string', default: '0' },
     'access-token-ttl': { type: 'string', default: '3600' },
+    'signing-clients': { type: 'boolean', default: false },
   },
 });
 const accessTokenTtl = Number(options['access-token-ttl']);
@@ -29,11 +30,17 @@ const RESOURCES = { 'urn:test:jwt': 'jwt', 'urn:test:opaque': 'opaque' };
 // RFC 6749 App. A.2 allows nothing else, and oidc-provider enforces it.
 const RESERVED_SECRET = 'p@ss w:rd/%+&=?"~!*()\'';
 
+// Clients that sign an assertion, with a key for each of these in DIR: `client-ES256.pem` and
+// `.jwk`. Only on demand: RSA keys take a second.
+const SIGNING_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
+
 const clients = [
   client('basic', 'client_secret_basic'),
   client('post', 'client_secret_post'),
   client('basic special:id/%+', 'client_secret_basic', { client_secret: RESERVED_SECRET }),
   client('post special:id/%+', 'client_secret_post', { client_secret: RESERVED_SECRET }),
+  client('client_secret_jwt', 'client_secret_jwt', { client_secret: 'a secret of more than 32 bytes in all' }),
+  ...(options['signing-clients'] ? await Promise.all(SIGNING_ALGORITHMS.map(signingClient)) : []),
   // Users sign in to this one: see `signIn`.
   client('web', 'client_secret_basic', {
     grant_types: ['authorization_code', 'refresh_token'],
@@ -56,6 +63,20 @@ function client(client_id, token_endpoint_auth_method, more) {
   };
 }
 
+async function signingClient(alg) {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true });
+  const jwk = { ...(await exportJWK(privateKey)), alg, kid: `client-${alg}` };
+  mkdirSync(options.state, { recursive: true });
+  writeFileSync(`${options.state}/client-${alg}.pem`, await exportPKCS8(privateKey), { mode: 0o600 });
+  writeFileSync(`${options.state}/client-${alg}.jwk`, JSON.stringify(jwk), { mode: 0o600 });
+  const { d, p, q, dp, dq, qi, ...publicKey } = jwk;
+  return client(`private_key_jwt ${alg}`, 'private_key_jwt', {
+    client_secret: undefined,
+    jwks: { keys: [publicKey] },
+    token_endpoint_auth_signing_alg: alg,
+  });
+}
+
 const jwks = { keys: [await loadOrCreateKey(options.state)] };
 // Listen first: the issuer's name holds the port.
 const [server, issuer] = await listen(Number(options.port));
@@ -63,6 +84,8 @@ const [server, issuer] = await listen(Number(options.port));
 const provider = new Provider(issuer, {
   clients,
   clientDefaults: { id_token_signed_response_alg: 'ES256' },
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt'],
+  enabledJWA: { clientAuthSigningAlgValues: ['HS256', ...SIGNING_ALGORITHMS] },
   cookies: { keys: ['not used: no browser comes here'] },
   features: {
     clientCredentials: { enabled: true },
