@@ -17,7 +17,11 @@ use common::{
     script::{Script, Step, fail},
 };
 use http::{Request, Response, StatusCode, Uri, header};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::sleep,
+};
 use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt,
     buffer::BufferLayer,
@@ -259,6 +263,53 @@ async fn f23_an_error_of_readiness_passes_through() {
     let error = client.ready().await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), "closed");
     assert!(Error::find(&*error).is_none());
+}
+
+/// A client with one connection, which a response holds until it is dropped.
+#[derive(Clone)]
+struct OneConnection {
+    free: Arc<Semaphore>,
+    connection: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Service<Request<String>> for OneConnection {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let mut connection = self.connection.lock().unwrap();
+        if connection.is_none() {
+            let Ok(permit) = self.free.clone().try_acquire_owned() else {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            *connection = Some(permit);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<String>) -> Self::Future {
+        let connection = self.connection.lock().unwrap().take().expect("it was polled ready");
+        let mut response = Response::new(String::new());
+        if request.headers()[header::AUTHORIZATION] == "Bearer token-1" {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            let challenge = r#"Bearer error="invalid_token""#.parse().unwrap();
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response.extensions_mut().insert(Arc::new(connection));
+        ready(Ok(response))
+    }
+}
+
+#[tokio::test]
+async fn f20_a_refusal_gives_its_connection_back_before_the_replay_asks_for_one() {
+    let source = Script::tokens(HOUR);
+    let tokens = tokens(&source).await;
+    let inner = OneConnection { free: Arc::new(Semaphore::new(1)), connection: Arc::default() };
+    let client = ServiceBuilder::new().layer(layer(&tokens)).service(inner);
+    let response = tokio::time::timeout(Duration::from_secs(10), client.oneshot(get()));
+    assert_eq!(response.await.expect("it does not wait for itself").unwrap().status(), 200);
 }
 
 mod redirects {
