@@ -48,6 +48,9 @@
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
+//! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
+//! layers](docs::layer_order).
+//!
 //! # Features
 //!
 //! | feature | default | adds |
@@ -78,6 +81,7 @@
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+pub mod docs;
 mod endpoint;
 pub mod error;
 pub mod grant;

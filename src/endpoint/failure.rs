@@ -100,9 +100,13 @@ fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
     match code {
         Some("invalid_client" | "unauthorized_client") => ErrorKind::InvalidClient,
         Some("invalid_grant") => ErrorKind::InvalidGrant,
-        Some("invalid_request" | "unsupported_grant_type" | "invalid_scope" | "invalid_target") => {
-            ErrorKind::InvalidRequest
-        }
+        Some(
+            "invalid_request"
+            | "unsupported_grant_type"
+            | "invalid_scope"
+            | "invalid_target"
+            | "invalid_authorization_details",
+        ) => ErrorKind::InvalidRequest,
         Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
         Some("slow_down") => ErrorKind::Throttled,
         _ if status.is_server_error() => ErrorKind::Server,

@@ -1,6 +1,8 @@
 use std::{fmt, time::Duration};
 
-use super::parameter::{check_extra, check_resource};
+use serde_json::Value;
+
+use super::parameter::{DETAILS, check_details, check_extra, check_resource};
 use crate::{
     client_auth::ClientAuth,
     endpoint::{Form, Rules, TokenEndpoint},
@@ -23,6 +25,7 @@ struct Common {
     scopes: Vec<String>,
     resources: Vec<String>,
     audiences: Vec<String>,
+    details: Option<Value>,
     parameters: Vec<(String, String)>,
     timeout: Duration,
     body_limit: usize,
@@ -48,6 +51,7 @@ impl<G> GrantBuilder<G> {
             scopes: Vec::new(),
             resources: Vec::new(),
             audiences: Vec::new(),
+            details: None,
             parameters: Vec::new(),
             timeout: TIMEOUT,
             body_limit: BODY_LIMIT,
@@ -92,6 +96,16 @@ impl<G> GrantBuilder<G> {
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.common.audiences.push(audience.into());
+        self
+    }
+
+    /// Asks for access in detail ([RFC 9396 §6]): a JSON array of objects, each with a `type`. What was
+    /// granted may differ; [`TokenSet::member`](crate::TokenSet::member) tells.
+    ///
+    /// [RFC 9396 §6]: https://www.rfc-editor.org/rfc/rfc9396#section-6
+    #[must_use]
+    pub fn authorization_details(mut self, details: Value) -> Self {
+        self.common.details = Some(details);
         self
     }
 
@@ -205,6 +219,9 @@ impl Common {
                 return Err(ConfigError::Parameter { name, reason });
             }
             form.add("audience", &**audience);
+        }
+        if let Some(details) = &self.details {
+            form.set(DETAILS, check_details(details)?);
         }
         for (name, value) in &self.parameters {
             form.set(name.clone(), &**value);

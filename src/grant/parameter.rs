@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use crate::error::ConfigError;
 
 /// Checks the extra parameters of a request: each has a name and a value, and none repeats another
@@ -38,6 +40,23 @@ pub(super) fn check_resource(value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// RFC 9396 §2: "The request parameter `authorization_details` contains, in JSON notation, an
+/// array of objects. [...] type: [...] REQUIRED."
+pub(super) fn check_details(details: &Value) -> Result<String, ConfigError> {
+    let typed = |detail: &Value| detail.get("type").is_some_and(Value::is_string);
+    match details {
+        Value::Array(details) if !details.is_empty() && details.iter().all(typed) => {}
+        _ => {
+            let reason = "it is an array of one or more objects, each with a type";
+            return Err(ConfigError::Parameter { name: DETAILS.to_owned(), reason });
+        }
+    }
+    Ok(details.to_string())
+}
+
+/// The parameter of [RFC 9396](https://www.rfc-editor.org/rfc/rfc9396).
+pub(super) const DETAILS: &str = "authorization_details";
+
 /// The parameters that a grant sets, now or with a setting of its own.
 const PROTOCOL_PARAMETERS: &[&str] = &[
     "grant_type",
@@ -48,7 +67,7 @@ const PROTOCOL_PARAMETERS: &[&str] = &[
     "scope",
     "resource",
     "audience",
-    "authorization_details",
+    DETAILS,
     "refresh_token",
     "code",
     "code_verifier",

@@ -274,3 +274,45 @@ fn without_a_client_the_error_says_so() {
     let error = config_error(builder.build());
     assert!(error.to_string().contains("transport()"), "{error}");
 }
+
+#[tokio::test]
+async fn res_01_resources_are_absolute_uris_and_repeat() {
+    let fake = Fake::new([refused(400, "invalid_target")]);
+    let builder =
+        || ClientCredentials::builder(URL, ClientAuth::post("id", "s")).transport(fake.transport());
+    for bad in ["api", "/x", "https://a#f", "", "https://a b"] {
+        let error = builder().resource(bad).build().unwrap_err();
+        assert!(matches!(error, ConfigError::Url { .. }), "{bad}: {error}");
+    }
+    let source = builder().resource("https://a.example/x").resource("urn:b").build().unwrap();
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert_eq!(error.oauth().unwrap().code.as_deref(), Some("invalid_target"));
+    let sent = fake.only().params();
+    let resources: Vec<_> =
+        sent.iter().filter(|(name, _)| name == "resource").map(|(_, value)| &**value).collect();
+    assert_eq!(resources, ["https://a.example/x", "urn:b"]);
+}
+
+#[tokio::test]
+async fn par_03_authorization_details_are_one_json_parameter_and_what_is_granted_is_told() {
+    let details = serde_json::json!([
+        {"type": "payment", "amount": "1+1 €", "note": "a \"quote\" & more"},
+    ]);
+    let granted = r#"{"access_token":"t","token_type":"Bearer",
+        "authorization_details":[{"type":"payment","amount":"1"}]}"#;
+    let fake = Fake::new([json(200, granted), refused(400, "invalid_authorization_details")]);
+    let builder =
+        || ClientCredentials::builder(URL, ClientAuth::post("id", "s")).transport(fake.transport());
+    let source = builder().authorization_details(details.clone()).build().unwrap();
+    let token = fetch(&source).await.unwrap();
+    let sent = fake.seen()[0].param("authorization_details").unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&sent).unwrap(), details);
+    assert_eq!(token.member("authorization_details").unwrap()[0]["amount"], "1");
+    let error = fetch(&source).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    for bad in [serde_json::json!({}), serde_json::json!([]), serde_json::json!([{"a": 1}])] {
+        let error = builder().authorization_details(bad).build().unwrap_err();
+        assert!(error.to_string().contains("authorization_details"), "{error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! What is worth reading before, and beside, the reference.
+
+#[doc = include_str!("choosing_a_grant.md")]
+pub mod choosing_a_grant {}
+
+#[doc = include_str!("layer_order.md")]
+pub mod layer_order {}
