@@ -544,6 +544,25 @@ async fn a_failed_refresh_leaves_the_current_token_in_use() {
     assert_eq!(source.last().reason, FetchReason::Requested);
 }
 
+/// The answer to a requested refresh was lost. The next attempt came only when the current token was
+/// due, and the server no longer took the refresh token that the lost answer had replaced.
+#[tokio::test(start_paused = true)]
+async fn rfr_08_a_requested_refresh_that_fails_is_tried_again_soon_and_a_refused_one_is_not() {
+    for (kind, fetches) in [(ErrorKind::Transport, 3), (ErrorKind::InvalidGrant, 2)] {
+        let source = Script::tokens(HOUR);
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        source.then([fail(kind)]);
+        tokens.refresh().await.unwrap_err();
+        assert_eq!(value(&tokens).await, "token-1");
+        sleep(secs(2)).await;
+        assert_eq!(source.count(), fetches, "{kind:?}");
+        // And then at ease again.
+        sleep(secs(1800)).await;
+        assert_eq!(source.count(), fetches, "{kind:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refresh_during_a_fetch_is_a_fetch_of_its_own() {
     let source = Script::tokens(HOUR);

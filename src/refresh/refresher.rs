@@ -239,6 +239,11 @@ impl<'a> Task<'a> {
             refusals => policy.slow_backoff(refusals, draw),
         };
         self.facts.paused_until = Some(now.after(pause));
+        if let Some(held) = self.facts.held.as_mut().filter(|_| error.is_retryable()) {
+            // Due from now on, also if the fetch was only asked for: the answer that was lost may
+            // have replaced the refresh token, and a server takes the old one for a while at most.
+            held.refresh = now;
+        }
         let asked = error
             .retry_at()
             .map(|at| at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER));
