@@ -78,6 +78,11 @@ pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse
         Verdict::Unexplained => context.options.bare_401_min_age,
         Verdict::Other => return false,
     };
+    // A client below followed a redirect, and left the token behind: what the other server says is
+    // not about it.
+    if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
+        return false;
+    }
     match context.tokens.reject_older(epoch, min_age) {
         Rejection::Accepted | Rejection::Superseded => true,
         Rejection::TooSoon => false,
