@@ -209,6 +209,13 @@ mod waiting {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_request_may_wait_for_ever() {
+        let s = without_token(Step::Take(secs(20), Box::new(Step::Token(HOUR))));
+        let layer = OAuthLayer::new(s.tokens.clone(), API.parse().unwrap()).wait(Duration::MAX);
+        assert_eq!(send(&layer.layer(s.api.clone()), get(API)).await.unwrap().status(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_request_goes_out_without_a_token() {
         let s = without_token(Step::Hang);
         let start = tokio::time::Instant::now();

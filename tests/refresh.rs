@@ -563,6 +563,27 @@ async fn rfr_08_a_requested_refresh_that_fails_is_tried_again_soon_and_a_refused
     }
 }
 
+/// "For ever" overflowed: a token of such a lifetime was taken for expired, and such a wait for one
+/// panicked.
+#[tokio::test(start_paused = true)]
+async fn f50_durations_without_end_are_long_ones() {
+    let source = Script::tokens(Duration::MAX);
+    let tokens = TokenHandle::builder(source.clone())
+        .default_lifetime(Duration::MAX)
+        .max_margin(Duration::MAX)
+        .fetch_timeout(Duration::MAX)
+        .wait(Duration::MAX)
+        .rejection_interval(Duration::MAX)
+        .spawn();
+    assert_eq!(tokens.token().await.unwrap().epoch(), 1);
+    sleep(secs(86400 * 365)).await;
+    assert!(served(&tokens) && tokens.status().expires_at().is_some());
+    source.then([Step::TokenWithoutLifetime]);
+    assert_eq!(tokens.refresh().await.unwrap().epoch(), 2);
+    assert!(served(&tokens));
+    assert_eq!(source.count(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refresh_during_a_fetch_is_a_fetch_of_its_own() {
     let source = Script::tokens(HOUR);

@@ -17,6 +17,7 @@ use crate::{
     observe::Event,
     refresh::Rejection,
     slot::Sharded,
+    time::instant_in,
 };
 
 /// Waits for a token, sends the request, and once more if its token was refused.
@@ -96,5 +97,5 @@ async fn inject(context: &Context, after: u64, headers: &mut HeaderMap) -> Resul
 }
 
 fn deadline(context: &Context) -> Instant {
-    Instant::now() + context.options.wait
+    instant_in(context.options.wait)
 }

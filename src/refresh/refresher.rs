@@ -21,7 +21,7 @@ use crate::{
     observe::{Event, FetchReason},
     slot::Validity,
     source::{DynTokenSource, FetchContext},
-    time::{Clock, Moment},
+    time::{Clock, Moment, instant_in},
     token::TokenSet,
 };
 
@@ -167,7 +167,7 @@ impl<'a> Task<'a> {
             FetchContext {
                 previous: self.previous.clone(),
                 reason,
-                deadline: Instant::now() + self.shared.policy.fetch_timeout,
+                deadline: instant_in(self.shared.policy.fetch_timeout),
                 clock: self.clock.clone(),
             },
         ));
@@ -275,9 +275,9 @@ impl<'a> Task<'a> {
         let next = match self.facts.held {
             _ if self.facts.fetching => None,
             Some(held) if self.facts.paused_until.is_none() => {
-                Some(Instant::now() + held.refresh.remaining(now))
+                Some(instant_in(held.refresh.remaining(now)))
             }
-            _ => Some(Instant::now() + time),
+            _ => Some(instant_in(time)),
         };
         self.shared.status.send_if_modified(|status| {
             let close = |a: Instant, b: Instant| {
