@@ -1,6 +1,80 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 //! A tower middleware that puts a valid OAuth 2.0 access token on every outgoing request.
+//!
+//! [`TokenHandle`] keeps a token fresh; [`OAuthLayer`] puts it on requests. Between them lies one
+//! atomic pointer, so a request that finds a token takes no lock, makes no allocation and does not
+//! wait.
+//!
+//! ```
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower_oauth::{
+//!     ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, TokenHandle,
+//!     testing::{AuthorizationServer, ProtectedApi},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_oauth::BoxError> {
+//! // Two servers to try it on; in real life, somebody else's.
+//! let issuer = AuthorizationServer::start().await?;
+//! let api = ProtectedApi::start(&issuer).await?;
+//!
+//! let auth = ClientAuth::basic("orders", "gX1fBat3bV");
+//! let source = ClientCredentials::builder(issuer.token_endpoint(), auth)
+//!     .scope("orders.read")
+//!     .build()?;
+//! let tokens = TokenHandle::spawn(source);
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .layer(OAuthLayer::new(tokens, api.url().parse()?).replay(CloneRequest))
+//!     .service(reqwest::Client::new());
+//!
+//! let request = reqwest::Client::new().get(api.url()).build()?;
+//! let response = client.ready().await?.call(request).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! | to | look in |
+//! | --- | --- |
+//! | build the token request | [`grant`], [`client_auth`] |
+//! | bring tokens from elsewhere | [`source`] |
+//! | keep a token fresh, ask for its state | [`refresh`] |
+//! | put it on requests | [`middleware`] |
+//! | read secrets | [`secret`] |
+//! | see what happens | [`observe`] |
+//! | test your own code | `testing` |
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
+//! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
+//! | `testing` | no | a scriptable authorization server and API for tests |
+//! | `full` | no | all of them |
+//!
+//! # Defaults
+//!
+//! | what | default |
+//! | --- | --- |
+//! | token request: connect, whole | 5 s, 15 s |
+//! | largest answer, after decompression | 1 MiB |
+//! | wait for a token | 30 s |
+//! | callers that may wait at once | 10 000 |
+//! | renewal | after 75 to 85 % of the lifetime, at most 1 h before its end |
+//! | expiry | 5 % of the lifetime before the real one, at most 5 s |
+//! | lifetime of a token that came without one | 1 h |
+//! | pause after a failure that may pass | 0.5 s to 30 s, growing, with jitter |
+//! | pause after a failure that somebody has to mend | 1 min, doubling to 10 min |
+//! | `Retry-After` | honoured up to 1 h |
+//! | redirects of the token request | refused |
+//! | plain `http` | refused, except on loopback |
+//! | age at which a bare 401 counts | 10 s |
+//! | rejections acted on | one a second |
 
 pub mod client_auth;
 mod endpoint;
@@ -22,7 +96,7 @@ pub mod token;
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
-    grant::{ClientCredentials, RefreshToken},
+    grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
     http::Transport,
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
@@ -33,3 +107,8 @@ pub use crate::{
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},
 };
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

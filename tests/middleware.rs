@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt};
 use tower_layer::Layer;
 use tower_oauth::{
     BoxError, CloneRequest, Error, ErrorKind, ExistingAuthorization, ForeignOrigin, Idempotent,
-    NoReplay, OAuth, OAuthLayer, TokenHandle,
+    NoReplay, OAuth, OAuthLayer, State, TokenHandle,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -192,7 +192,7 @@ mod waiting {
         let tokens = TokenHandle::spawn(source.clone());
         let api = Api::new();
         let layer = OAuthLayer::new(tokens.clone(), API.parse().unwrap()).replay(CloneRequest);
-        let client = layer.wait(secs(10)).layer(api.clone());
+        let client = layer.wait(secs(29)).layer(api.clone());
         Setup { source, tokens, api, client }
     }
 
@@ -216,12 +216,30 @@ mod waiting {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn rfr_03_a_thousand_requests_at_expiry_share_one_fetch() {
+        let s = without_token(Step::Token(secs(100)));
+        s.tokens.ready().await.unwrap();
+        // The renewal takes longer than the rest of the token's life.
+        s.source.then([Step::Take(secs(27), Box::new(Step::Token(HOUR)))]);
+        let mut status = s.tokens.subscribe();
+        status.wait_for(|status| status.state() == State::Expired).await.unwrap();
+        let mut requests = JoinSet::new();
+        for _ in 0..1000 {
+            let client = s.client.clone();
+            requests.spawn(async move { send(&client, get(API)).await.unwrap().status() });
+        }
+        assert!(requests.join_all().await.iter().all(|status| *status == 200));
+        assert!(s.api.seen().iter().all(|seen| seen.authorization() == Some("Bearer token-2")));
+        assert_eq!((s.api.count(), s.source.count()), (1000, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_request_goes_out_without_a_token() {
         let s = without_token(Step::Hang);
         let start = tokio::time::Instant::now();
         let error = send(&s.client, get(API)).await.unwrap_err();
         assert_eq!(kind(&error), ErrorKind::Timeout);
-        assert_eq!(start.elapsed(), secs(10));
+        assert_eq!(start.elapsed(), secs(29));
         assert_eq!(s.api.count(), 0);
     }
 

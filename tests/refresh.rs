@@ -172,6 +172,20 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
 }
 
 #[tokio::test(start_paused = true)]
+async fn f03_while_an_attempt_is_under_way_callers_wait_for_it_whatever_failed_before() {
+    let source = Script::tokens(secs(100));
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    source.otherwise(fail(ErrorKind::Server));
+    sleep(secs(96)).await;
+    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Server);
+    source.then([Step::Take(secs(2), Box::new(Step::Token(secs(100))))]);
+    let mut status = tokens.subscribe();
+    status.wait_for(tower_oauth::Status::is_fetching).await.unwrap();
+    assert_eq!(value(&tokens).await, "token-2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn f05_a_source_that_never_answers_is_given_up_and_asked_again() {
     let source = Script::tokens(HOUR);
     source.then([Step::Hang]);

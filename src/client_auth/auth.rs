@@ -21,6 +21,7 @@ enum Method {
     BasicUnencoded(SecretSource),
     Post(SecretSource),
     None,
+    Anonymous,
 }
 
 impl ClientAuth {
@@ -52,6 +53,12 @@ impl ClientAuth {
         Self::new(client_id, Method::None)
     }
 
+    /// No client at all: neither an id nor a secret is sent. For grants whose assertion says enough,
+    /// such as a workload's identity token at a cloud's token service.
+    pub fn anonymous() -> Self {
+        Self::new("", Method::Anonymous)
+    }
+
     fn new(client_id: impl Into<String>, method: Method) -> Self {
         Self { client_id: client_id.into().into(), method }
     }
@@ -66,13 +73,13 @@ impl ClientAuth {
         match self.method {
             Method::Basic(_) | Method::BasicUnencoded(_) => "client_secret_basic",
             Method::Post(_) => "client_secret_post",
-            Method::None => "none",
+            Method::None | Method::Anonymous => "none",
         }
     }
 
-    /// Whether this is a public client.
+    /// Whether the client has no secret.
     pub(crate) fn is_public(&self) -> bool {
-        matches!(self.method, Method::None)
+        matches!(self.method, Method::None | Method::Anonymous)
     }
 
     /// Whether reading the credentials again may give others.
@@ -83,7 +90,7 @@ impl ClientAuth {
     /// Checks what can be checked without the secret.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let bad = |reason| Err(ConfigError::ClientAuth { method: self.method(), reason });
-        if self.client_id.is_empty() {
+        if self.client_id.is_empty() && !matches!(self.method, Method::Anonymous) {
             return bad("the client id is empty");
         }
         // RFC 7617 §2: "a user-id containing a colon character is invalid, as the first colon in
@@ -111,6 +118,7 @@ impl ClientAuth {
             (Method::BasicUnencoded(_), Some(secret)) => {
                 Credentials::in_header(basic::raw(&self.client_id, secret.expose())?, secret)
             }
+            // An empty parameter is not sent, so an anonymous client leaves none.
             (_, secret) => Credentials::in_body(&self.client_id, secret),
         })
     }
@@ -120,7 +128,7 @@ impl ClientAuth {
             Method::Basic(secret) | Method::BasicUnencoded(secret) | Method::Post(secret) => {
                 Some(secret)
             }
-            Method::None => None,
+            Method::None | Method::Anonymous => None,
         }
     }
 }

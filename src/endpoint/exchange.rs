@@ -1,10 +1,12 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Method,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
 };
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize;
 
 use super::{
     answer::{Reading, read},
@@ -83,12 +85,14 @@ impl TokenEndpoint {
             sent,
             received: now(),
         };
-        read(&answer, &reading, || redactor(form, credentials))
+        let outcome = read(&answer, &reading, || redactor(form, credentials));
+        wipe(answer.into_body());
+        outcome
     }
 
     /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token
     /// requests."
-    fn prepare(&self, form: &Form, credentials: &Credentials) -> http::Request<bytes::Bytes> {
+    fn prepare(&self, form: &Form, credentials: &Credentials) -> http::Request<Bytes> {
         let mut form = form.clone();
         for (name, value) in credentials.parameters() {
             form.set(*name, value.clone());
@@ -111,6 +115,14 @@ impl TokenEndpoint {
     fn deadline(&self, cx: &FetchContext) -> Instant {
         let own = Instant::now().checked_add(self.timeout);
         own.map_or(cx.deadline, |own| own.min(cx.deadline))
+    }
+}
+
+/// The answer holds tokens. Its buffer is wiped if nobody else has a part of it; what lies in the
+/// HTTP client's own buffers is out of reach.
+fn wipe(body: Bytes) {
+    if let Ok(mut buffer) = body.try_into_mut() {
+        buffer.as_mut().zeroize();
     }
 }
 

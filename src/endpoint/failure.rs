@@ -138,7 +138,9 @@ fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {
              and the method, basic or post; {method} was used"
         ),
         (ErrorKind::InvalidRequest, None) => {
-            "the token endpoint does not take the request: check its URL".to_owned()
+            "the token endpoint does not take the request: check its URL, the parameters, and whether \
+             the grant has ended"
+                .to_owned()
         }
         (kind, _) => plain_message(kind).to_owned(),
     }

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use bytes::Bytes;
 
@@ -89,7 +89,7 @@ impl Redactor {
         }
         forms.retain(|form| !form.expose().is_empty());
         // The longest first: a shorter one may be a part of it.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        forms.sort_by_key(|form| Reverse(form.expose().len()));
         forms.dedup();
         Self(forms)
     }

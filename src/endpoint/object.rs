@@ -183,6 +183,13 @@ mod tests {
     }
 
     #[test]
+    fn trs_14_text_and_pages_are_no_forms() {
+        for body in ["<a>&access_token=t", "look: &access_token=t", "\"&access_token=t\""] {
+            assert!(read("text/plain", body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
     fn trs_12_a_protocol_member_that_stands_twice_is_seen() {
         for (body, repeated) in [
             (r#"{"access_token":"a","access_token":"b"}"#, Some("access_token")),

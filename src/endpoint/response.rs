@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::Value;
 
@@ -182,7 +185,7 @@ fn number(
     }
 }
 
-fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+fn malformed(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::MalformedResponse, message)
 }
 

@@ -28,9 +28,18 @@
 
 mod builder;
 mod client_credentials;
+mod credential;
+mod file_token;
+mod jwt_bearer;
 mod parameter;
 mod refresh_token;
+mod saml2_bearer;
+mod token_exchange;
 
 pub use builder::GrantBuilder;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
+pub use file_token::FileToken;
+pub use jwt_bearer::{JwtBearer, JwtBearerOptions};
 pub use refresh_token::{RefreshToken, RefreshTokenOptions};
+pub use saml2_bearer::{Saml2Bearer, Saml2BearerOptions};
+pub use token_exchange::{TokenExchange, TokenExchangeOptions};

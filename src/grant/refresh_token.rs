@@ -3,9 +3,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::time::timeout_at;
-
-use super::builder::{Checked, GrantBuilder, scope_set};
+use super::{
+    builder::{Checked, GrantBuilder, scope_set},
+    credential::read,
+};
 use crate::{
     client_auth::ClientAuth,
     error::{ConfigError, Error, ErrorKind},
@@ -113,14 +114,14 @@ impl TokenSource for RefreshToken {
         let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
         let current = match previous {
             Some(newest) => newest.clone(),
-            None => inner.read_initial(&cx).await?,
+            None => read(&inner.initial, "the refresh token", &cx).await?,
         };
         inner.present(&current, previous.is_none());
         let error = match inner.exchange(&cx, &current).await {
             Err(error) if error.kind() == ErrorKind::InvalidGrant => error,
             outcome => return outcome,
         };
-        match inner.read_initial(&cx).await {
+        match read(&inner.initial, "the refresh token", &cx).await {
             Ok(other) if other != current && !inner.is_presented(&other) => {
                 inner.present(&other, true);
                 inner.exchange(&cx, &other).await
@@ -147,15 +148,6 @@ impl Inner {
         match cx.previous.as_ref().and_then(|previous| previous.scopes()) {
             Some(known) if token.scopes().is_none() => Ok(token.with_scopes(known.clone())),
             _ => Ok(token),
-        }
-    }
-
-    async fn read_initial(&self, cx: &FetchContext) -> Result<Secret, Error> {
-        match timeout_at(cx.deadline, self.initial.read()).await {
-            Ok(secret) => secret,
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, "the refresh token could not be read in time"))
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! HTTP, as the two arms of the crate need it.
 //!
-//! Towards the authorization server: an [`Endpoint`] that is known to be usable, and a
+//! Towards the authorization server: an `Endpoint` that is known to be usable, and a
 //! [`Transport`], any tower HTTP client, bounded in time and size. Towards the API:
 //! [`HttpRequest`] and [`HttpResponse`], what the middleware reads and writes.
 

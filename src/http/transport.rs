@@ -1,4 +1,4 @@
-use std::{error::Error as _, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
@@ -49,7 +49,7 @@ impl Transport {
         R::Data: Send,
         R::Error: Into<BoxError>,
     {
-        Self(Arc::new(Erased { service, body: std::marker::PhantomData }))
+        Self(Arc::new(Erased { service, body: PhantomData }))
     }
 
     /// Sends a request and reads the answer, within the limits.
@@ -78,7 +78,7 @@ impl fmt::Debug for Transport {
 
 struct Erased<S, B> {
     service: S,
-    body: std::marker::PhantomData<fn(B)>,
+    body: PhantomData<fn(B)>,
 }
 
 impl<S, B, R> Exchange for Erased<S, B>
@@ -154,7 +154,11 @@ fn without_url(error: BoxError) -> BoxError {
 
 #[cfg(feature = "reqwest")]
 mod default {
-    use super::*;
+    use std::{error::Error, sync::Arc, time::Duration};
+
+    use bytes::Bytes;
+
+    use super::{Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
     use crate::error::ConfigError;
 
     impl Transport {

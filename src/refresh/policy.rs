@@ -64,10 +64,16 @@ impl Policy {
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
+    /// The shortest time from the start of one fetch to the next. Where tokens live for seconds, it
+    /// is a part of that: a failed renewal leaves room for another before the token expires.
+    pub(super) fn pace(&self, lifetime: Option<Duration>) -> Duration {
+        let pace = self.backoff.start;
+        lifetime.map_or(pace, |lifetime| pace.min(lifetime / 20).max(MIN_PACE))
+    }
+
     /// How long to wait after the `failures`th failure in a row that may pass by itself.
     ///
-    /// `lifetime` is that of the last token: where tokens live for seconds, the floor is a part of
-    /// that. `left` is what is left of the current token's life: at least one more attempt is made
+    /// `lifetime` is that of the last token. `left` is what is left of the current token's life: at least one more attempt is made
     /// before it ends.
     pub(super) fn backoff(
         &self,
@@ -76,9 +82,7 @@ impl Policy {
         left: Duration,
         draw: f64,
     ) -> Duration {
-        let floor = lifetime.map_or(self.backoff.start, |lifetime| {
-            self.backoff.start.min(lifetime / 20).max(MIN_BACKOFF)
-        });
+        let floor = self.pace(lifetime);
         let pause = full_jitter(failures, &(floor..self.backoff.end), draw);
         if left.is_zero() { pause } else { pause.min(left / 2).max(floor) }
     }
@@ -92,12 +96,12 @@ impl Policy {
     }
 }
 
-/// The shortest time between two token requests while nothing is wrong: what keeps a server that
-/// issues tokens without a life from being flooded.
-pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(500);
+/// The shortest life of a token: what keeps a server that issues tokens without one from being
+/// flooded.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The shortest back-off, for tokens that live for seconds.
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
+/// The shortest pace, for tokens that live for seconds.
+const MIN_PACE: Duration = Duration::from_millis(100);
 
 /// The longest time that a request is taken to be under way.
 const MAX_FLIGHT: Duration = Duration::from_secs(5);

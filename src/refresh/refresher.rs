@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     fetch::Fetch,
     plan::{Facts, Held, Plan, plan},
-    policy::{MIN_INTERVAL, Policy},
+    policy::Policy,
     shared::Shared,
     status::State,
 };
@@ -160,7 +160,7 @@ impl<'a> Task<'a> {
     fn start(&mut self, now: Moment, reason: FetchReason) {
         self.facts.fetching = true;
         self.facts.requested = false;
-        self.facts.not_before = Some(now.after(MIN_INTERVAL));
+        self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
         self.shared.sink.emit(&Event::Fetching { reason });
         self.fetch = Some(Fetch::start(
             self.source.clone(),
@@ -197,12 +197,9 @@ impl<'a> Task<'a> {
         let obtained = Instant::now();
         let entry = self.shared.slot.publish(token, Validity { obtained, expires })?;
         let now = self.clock.now();
-        self.facts.held = Some(Held {
-            epoch: entry.epoch(),
-            refresh: sent.after(refresh_after),
-            expires,
-            baseline: now,
-        });
+        let refresh = sent.after(refresh_after);
+        let epoch = entry.epoch();
+        self.facts.held = Some(Held { epoch, refresh, expires, baseline: now });
         self.facts.missing = FetchReason::Expired;
         self.facts.paused_until = None;
         self.lifetime = Some(lifetime);
@@ -210,16 +207,17 @@ impl<'a> Task<'a> {
         self.refusals = 0;
         self.shared.status.send_modify(|status| {
             status.state = State::Fresh;
-            status.epoch = entry.epoch();
+            status.epoch = epoch;
             status.obtained_at = Some(obtained);
             status.expires_at = Some(obtained + expires.remaining(now));
+            status.next_attempt = Some(obtained + refresh.remaining(now));
             status.fetching = false;
             status.finished += 1;
             status.failures = 0;
             status.error = None;
         });
         self.shared.sink.emit(&Event::Obtained {
-            epoch: entry.epoch(),
+            epoch,
             reason: fetch.reason,
             lifetime,
             took: fetch.started.elapsed(),
@@ -248,7 +246,8 @@ impl<'a> Task<'a> {
             .retry_at()
             .map(|at| at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER));
         if let Some(asked) = asked {
-            self.facts.not_before = Some(now.after(asked.max(MIN_INTERVAL)));
+            let pace = policy.pace(self.lifetime);
+            self.facts.not_before = Some(now.after(asked.max(pace)));
         }
         let retry_in = asked.unwrap_or_default().max(pause);
         let holds_token = !left.is_zero();

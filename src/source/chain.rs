@@ -60,7 +60,7 @@ impl Link {
 
     async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
         // Not what another source gave: its refresh token is another server's.
-        cx.previous = self.given().clone();
+        cx.previous.clone_from(&self.given());
         let token = self.source.fetch(cx).await?;
         *self.given() = Some(Arc::new(token.clone()));
         Ok(token)

@@ -11,10 +11,12 @@
 //! # }
 //! ```
 
+mod jwt;
 mod members;
 mod scopes;
 mod set;
 
+pub(crate) use jwt::jwt_expiry;
 pub(crate) use members::Members;
 pub use scopes::Scopes;
 pub use set::{TokenSet, TokenType};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
 
 mod answers;
+mod assertions;
 mod fake;
 mod limits;
 mod refresh;

@@ -172,6 +172,14 @@ async fn f08_after_a_restart_a_newly_configured_token_replaces_a_dead_one() {
 }
 
 #[tokio::test]
+async fn f08_a_dead_token_is_not_sent_twice_where_it_is_configured_as_well() {
+    let fake = Fake::new([refused(400, "invalid_grant")]);
+    let stored = TokenSet::bearer("t").unwrap().with_refresh_token("dead");
+    next(&refresh(&fake, "dead"), Some(stored)).await.unwrap_err();
+    assert_eq!(sent(&fake), ["dead"]);
+}
+
+#[tokio::test]
 async fn f08_an_error_that_does_not_end_the_grant_sends_no_other_token() {
     for reply in [refused(503, "server_error"), refused(401, "invalid_client"), None] {
         let (value, initial) = replaceable("r1");

@@ -56,6 +56,7 @@ fn f18_only_the_current_epoch_can_be_taken_out() {
     slot.publish(token("two"), an_hour(&clock)).unwrap();
     assert!(!slot.take(1));
     assert!(slot.newer_than(1).is_some());
+    assert!(slot.newer_than(2).is_none());
     assert!(slot.take(2));
     assert!(!slot.take(2));
     assert!(slot.newer_than(0).is_none());

@@ -1,0 +1,186 @@
+use super::*;
+
+#[test]
+fn trs_16_an_error_member_is_a_failure_whatever_the_status() {
+    let body = r#"{"error":"bad_verification_code","access_token":"x","token_type":"Bearer"}"#;
+    let error = error(200, JSON, body);
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    let code = error.oauth().and_then(|oauth| oauth.code.as_deref());
+    assert_eq!(code, Some("bad_verification_code"));
+    for members in [r#","ok":false"#, r#","error":{}"#, r#","error":"""#, r#","error":false"#] {
+        assert!(json(&bearer(members)).is_err(), "{members}");
+    }
+    assert!(json(&bearer(r#","ok":true,"error":null"#)).is_ok());
+    let form = "error=bad_verification_code&access_token=x&token_type=bearer";
+    let error = super::error(200, "application/x-www-form-urlencoded", form);
+    assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+#[test]
+fn err_01_codes_are_kept_whatever_the_status() {
+    use ErrorKind::{Denied, InvalidClient, InvalidGrant, InvalidRequest, Server, Throttled};
+    for (code, kind) in [
+        ("invalid_request", InvalidRequest),
+        ("invalid_client", InvalidClient),
+        ("invalid_grant", InvalidGrant),
+        ("unauthorized_client", InvalidClient),
+        ("unsupported_grant_type", InvalidRequest),
+        ("invalid_scope", InvalidRequest),
+        ("invalid_target", InvalidRequest),
+        ("server_error", Server),
+        ("temporarily_unavailable", Server),
+        ("slow_down", Throttled),
+        ("access_denied", Denied),
+        ("use_dpop_nonce", Denied),
+        ("scope_invalid", Denied),
+        ("x_custom", Denied),
+    ] {
+        for status in [400, 401, 403] {
+            let body =
+                format!(r#"{{"error":"{code}","error_description":"d","error_uri":"https://e"}}"#);
+            let error = error(status, JSON, &body);
+            assert_eq!(error.kind(), kind, "{status} {code}");
+            let oauth = error.oauth().unwrap();
+            assert_eq!(oauth.status.as_u16(), status);
+            assert_eq!(oauth.code.as_deref(), Some(code));
+            assert_eq!(oauth.description.as_deref(), Some("d"));
+            assert_eq!(oauth.uri.as_deref(), Some("https://e"));
+        }
+    }
+}
+
+#[test]
+fn err_02_server_text_is_one_short_line_of_ascii() {
+    let long = "x".repeat(1 << 20);
+    let evil = format!("a\\nb\\u001b[31m\\u202e\\\"{long}");
+    let body = format!(r#"{{"error":"{evil}","error_description":"{evil}","error_uri":"{evil}"}}"#);
+    for status in [400, 401, 404, 500] {
+        let text = error(status, JSON, &body).to_string();
+        assert!(text.len() <= 1024, "{}", text.len());
+        assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b)), "{text}");
+    }
+    let labelled = error(502, &format!("text/{}", "x".repeat(2000)), "").to_string();
+    assert!(labelled.len() <= 1024, "{}", labelled.len());
+}
+
+#[test]
+fn err_03_other_forms_of_errors_are_understood() {
+    let google = r#"{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}"#;
+    let problem = r#"{"type":"about:blank","title":"No","detail":"not today","status":400}"#;
+    for (body, code, description) in [
+        (google, Some("INVALID_ARGUMENT"), Some("m")),
+        (problem, None, Some("No: not today")),
+        (r#"{"title":"No"}"#, None, Some("No")),
+        (r#"{"message":"m"}"#, None, Some("m")),
+        (r#"{"error":{"message":{"a":1}}}"#, None, None),
+        (r#"{"error":["x"]}"#, None, None),
+        ("{}", None, None),
+        ("[]", None, None),
+        ("", None, None),
+    ] {
+        let error = error(400, "application/problem+json", body);
+        let oauth = error.oauth().unwrap();
+        assert_eq!(oauth.status, StatusCode::BAD_REQUEST);
+        assert_eq!(oauth.code.as_deref(), code, "{body}");
+        assert_eq!(oauth.description.as_deref(), description, "{body}");
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{body}");
+    }
+}
+
+#[test]
+fn err_03_an_answer_without_a_code_is_described_by_type_and_size() {
+    let text = error(502, "text/html; charset=utf-8", "<html>secret page</html>").to_string();
+    assert!(text.contains("status 502") && text.contains("text/html, 24 bytes"), "{text}");
+    let text = error(403, "", "").to_string();
+    assert!(text.contains("no content type, 0 bytes"), "{text}");
+}
+
+#[test]
+fn err_04_answers_without_a_code_are_classified_by_their_status() {
+    use ErrorKind::{Denied, InvalidClient, InvalidRequest, Server, Throttled, Timeout};
+    let page = "<!DOCTYPE html>";
+    for (status, body, kind) in [
+        (400, "", InvalidRequest),
+        (401, "", InvalidClient),
+        (403, "", Denied),
+        (403, page, Server),
+        (404, page, InvalidRequest),
+        (405, "", InvalidRequest),
+        (408, "", Timeout),
+        (415, "", InvalidRequest),
+        (418, "", Denied),
+        (429, "", Throttled),
+        (429, r#"{"error":"invalid_client"}"#, Throttled),
+        (500, "", Server),
+        (500, r#"{"error":"x_custom"}"#, Server),
+        (500, r#"{"error":"invalid_grant"}"#, ErrorKind::InvalidGrant),
+        (503, page, Server),
+    ] {
+        let error = error(status, "", body);
+        assert_eq!(error.kind(), kind, "{status} {body}");
+        let transient = matches!(kind, Server | Throttled | Timeout);
+        assert_eq!(error.is_retryable(), transient, "{status} {body}");
+    }
+    // Its label is wrong, but it is no page.
+    assert_eq!(error(403, "text/html", r#"{"message":"m"}"#).kind(), Denied);
+}
+
+#[test]
+fn f09_a_proxys_page_is_transient_and_not_copied() {
+    for status in [403, 500, 502, 503] {
+        for content_type in ["text/html", "", JSON] {
+            let page = "  <html>error=invalid_client {\"error\":\"invalid_grant\"}</html>";
+            let error = error(status, content_type, page);
+            assert_eq!(error.kind(), ErrorKind::Server, "{status}");
+            assert!(!format!("{error:?}").contains("invalid"), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn f07_a_refused_client_is_told_what_to_check() {
+    let text = error(401, JSON, r#"{"error":"invalid_client"}"#).to_string();
+    for word in ["client id", "secret", "client_secret_basic", "post", "status 401"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn f57_a_secret_that_comes_back_is_cut_out() {
+    let body = r#"{"error":"hunter2+","error_description":"no client_secret=hunter2%2B",
+                   "error_uri":"https://e/?hunter2+"}"#;
+    let error = error(400, "text/hunter2+", body);
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    assert!(error.to_string().contains("[redacted]"), "{error}");
+}
+
+#[test]
+fn rty_01_an_error_carries_the_instant_of_its_retry_after() {
+    for status in [429, 503, 400] {
+        let mut answer = answer(status, JSON, "{}");
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("120"));
+        let error = read_with(&LENIENT, &answer).unwrap_err();
+        assert_eq!(error.retry_at(), Some(*SENT + Duration::from_secs(122)), "{status}");
+    }
+    assert_eq!(error(429, JSON, "{}").retry_at(), None);
+}
+
+#[test]
+fn rty_01_a_retry_date_is_judged_by_the_servers_own_date() {
+    let mut answer = answer(503, JSON, "{}");
+    let headers = answer.headers_mut();
+    headers.insert(DATE, HeaderValue::from_static("Fri, 31 Dec 1999 23:58:59 GMT"));
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
+    let error = read_with(&LENIENT, &answer).unwrap_err();
+    assert_eq!(error.retry_at(), Some(*SENT + Duration::from_secs(62)));
+}
+
+#[test]
+fn tls_02_a_redirect_is_named_and_its_target_is_not_repeated() {
+    for status in [301, 302, 303, 307, 308] {
+        let error = error(status, JSON, &bearer(""));
+        assert_eq!(error.kind(), ErrorKind::MalformedResponse);
+        let text = error.to_string();
+        assert!(text.contains(&status.to_string()) && text.contains("not followed"), "{text}");
+    }
+}

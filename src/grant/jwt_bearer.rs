@@ -1,0 +1,104 @@
+use std::{fmt, sync::Arc};
+
+use super::{
+    builder::{Checked, GrantBuilder},
+    credential::exchange_newest,
+};
+use crate::{
+    client_auth::ClientAuth,
+    error::{ConfigError, Error},
+    secret::SecretSource,
+    source::{FetchContext, TokenSource},
+    token::TokenSet,
+};
+
+/// The JWT bearer grant ([RFC 7523 §2.1]): a signed assertion is traded for a token.
+///
+/// The assertion is read again for every exchange, and one that has expired is not sent. No refresh
+/// token is used: at expiry a new assertion is. The server may know the client by the assertion
+/// alone; then the client is [`ClientAuth::anonymous`].
+///
+/// ```no_run
+/// use tower_oauth::{ClientAuth, JwtBearer, SecretSource};
+///
+/// # fn main() -> Result<(), tower_oauth::ConfigError> {
+/// let source = JwtBearer::builder(
+///     "https://idp.example/oauth2/token",
+///     ClientAuth::anonymous(),
+///     SecretSource::file("/var/run/secrets/assertion"),
+/// )
+/// .scope("orders.read")
+/// .build()?;
+/// # let _ = source;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [RFC 7523 §2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
+#[derive(Clone)]
+pub struct JwtBearer(Arc<Inner>);
+
+struct Inner {
+    checked: Checked,
+    assertion: SecretSource,
+}
+
+/// What only [`JwtBearer`] has to configure.
+#[derive(Debug)]
+pub struct JwtBearerOptions {
+    assertion: SecretSource,
+}
+
+impl JwtBearer {
+    /// Starts with the token endpoint's URL, the client, and where the assertion comes from.
+    pub fn builder(
+        token_endpoint: impl Into<String>,
+        auth: ClientAuth,
+        assertion: impl Into<SecretSource>,
+    ) -> GrantBuilder<JwtBearerOptions> {
+        let options = JwtBearerOptions { assertion: assertion.into() };
+        GrantBuilder::new(token_endpoint.into(), auth, options)
+    }
+}
+
+impl GrantBuilder<JwtBearerOptions> {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for anything that cannot work.
+    pub fn build(self) -> Result<JwtBearer, ConfigError> {
+        let (checked, JwtBearerOptions { assertion }) = self.check(GRANT_TYPE)?;
+        Ok(JwtBearer(Arc::new(Inner { checked, assertion })))
+    }
+}
+
+impl TokenSource for JwtBearer {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let Inner { checked: Checked { endpoint, scopes, form }, assertion } = &*self.0;
+        let token = exchange_newest(assertion, "the assertion", &cx, |assertion| {
+            let mut form = form.clone();
+            form.set_secret("assertion", assertion);
+            let cx = &cx;
+            async move { endpoint.request(cx, &form, scopes).await }
+        })
+        .await?;
+        // RFC 7521 §4.1: refresh tokens "are not typically issued"; a new assertion takes their
+        // place.
+        Ok(token.without_refresh_token())
+    }
+}
+
+impl fmt::Debug for JwtBearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Checked { endpoint, scopes, .. } = &self.0.checked;
+        f.debug_struct("JwtBearer")
+            .field("token_endpoint", &endpoint.url)
+            .field("auth", &endpoint.auth)
+            .field("assertion", &self.0.assertion)
+            .field("scopes", scopes)
+            .finish_non_exhaustive()
+    }
+}
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -1,0 +1,59 @@
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+/// When a JWT expires, by its `exp` claim ([RFC 7519 §4.1.4]); `None` if it is no JWT or does not
+/// say. The signature is not looked at: this is a hint for scheduling, not a reason to trust.
+///
+/// [RFC 7519 §4.1.4]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4
+pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let claims = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?);
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    // NumericDate: seconds, with a fraction or without.
+    let seconds = claims.get("exp")?.as_f64().filter(|seconds| *seconds >= 0.0)?;
+    let since_epoch = Duration::try_from_secs_f64(seconds).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn the_expiry_is_read() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(jwt_expiry(&jwt(r#"{"exp":1300819380}"#)), at(1_300_819_380));
+        assert_eq!(jwt_expiry(&jwt(r#"{"exp":12.0,"iss":"a"}"#)), at(12));
+    }
+
+    #[test]
+    fn whatever_is_no_jwt_or_has_no_expiry_has_none() {
+        for token in
+            ["", "a.b.c", "opaque", "a.b.c.d", &jwt("{}"), &jwt(r#"{"exp":"12"}"#), &jwt("[")]
+        {
+            assert_eq!(jwt_expiry(token), None, "{token}");
+        }
+        for odd in [r#"{"exp":-1}"#, r#"{"exp":1e300}"#, r#"{"exp":null}"#] {
+            assert_eq!(jwt_expiry(&jwt(odd)), None, "{odd}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".{0,40}", claims in ".{0,40}") {
+            let _ = (jwt_expiry(&text), jwt_expiry(&jwt(&claims)));
+        }
+    }
+}
