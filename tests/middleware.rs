@@ -209,6 +209,13 @@ mod waiting {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_request_may_wait_for_ever() {
+        let s = without_token(Step::Take(secs(20), Box::new(Step::Token(HOUR))));
+        let layer = OAuthLayer::new(s.tokens.clone(), API.parse().unwrap()).wait(Duration::MAX);
+        assert_eq!(send(&layer.layer(s.api.clone()), get(API)).await.unwrap().status(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rfr_03_a_thousand_requests_at_expiry_share_one_fetch() {
         let s = without_token(Step::Token(secs(100)));
         s.tokens.ready().await.unwrap();

@@ -578,6 +578,46 @@ async fn a_failed_refresh_leaves_the_current_token_in_use() {
     assert_eq!(source.last().reason, FetchReason::Requested);
 }
 
+/// The answer to a requested refresh was lost. The next attempt came only when the current token was
+/// due, and the server no longer took the refresh token that the lost answer had replaced.
+#[tokio::test(start_paused = true)]
+async fn rfr_08_a_requested_refresh_that_fails_is_tried_again_soon_and_a_refused_one_is_not() {
+    for (kind, fetches) in [(ErrorKind::Transport, 3), (ErrorKind::InvalidGrant, 2)] {
+        let source = Script::tokens(HOUR);
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        source.then([fail(kind)]);
+        tokens.refresh().await.unwrap_err();
+        assert_eq!(value(&tokens).await, "token-1");
+        sleep(secs(2)).await;
+        assert_eq!(source.count(), fetches, "{kind:?}");
+        // And then at ease again.
+        sleep(secs(1800)).await;
+        assert_eq!(source.count(), fetches, "{kind:?}");
+    }
+}
+
+/// "For ever" overflowed: a token of such a lifetime was taken for expired, and such a wait for one
+/// panicked.
+#[tokio::test(start_paused = true)]
+async fn f50_durations_without_end_are_long_ones() {
+    let source = Script::tokens(Duration::MAX);
+    let tokens = TokenHandle::builder(source.clone())
+        .default_lifetime(Duration::MAX)
+        .max_margin(Duration::MAX)
+        .fetch_timeout(Duration::MAX)
+        .wait(Duration::MAX)
+        .rejection_interval(Duration::MAX)
+        .spawn();
+    assert_eq!(tokens.token().await.unwrap().epoch(), 1);
+    sleep(secs(86400 * 365)).await;
+    assert!(served(&tokens) && tokens.status().expires_at().is_some());
+    source.then([Step::TokenWithoutLifetime]);
+    assert_eq!(tokens.refresh().await.unwrap().epoch(), 2);
+    assert!(served(&tokens));
+    assert_eq!(source.count(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refresh_during_a_fetch_is_a_fetch_of_its_own() {
     let source = Script::tokens(HOUR);

@@ -43,7 +43,11 @@ pub(crate) fn read(
     let members = object.as_ref().ok().map(|object| &object.members);
     if !status.is_success() || members.is_some_and(is_failure) {
         let method = reading.method;
-        let error = failure(&Refusal { status, headers, body, members, method }, &redactor());
+        let redactor = match members {
+            Some(members) => redactor().and_tokens_of(members),
+            None => redactor(),
+        };
+        let error = failure(&Refusal { status, headers, body, members, method }, &redactor);
         let (now, wall) = reading.received;
         let wait = retry_after(headers, server_time(headers, wall));
         let at = wait.and_then(|wait| now.checked_add(wait));

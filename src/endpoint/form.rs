@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     http::{encoded_bound, form_encoded, push_form_encoded, wiped_string},
     secret::Secret,
+    token::Members,
 };
 
 /// The parameters of a token request, in the order they were set.
@@ -91,6 +92,14 @@ impl Redactor {
         forms.sort_by_key(|form| Reverse(form.expose().len()));
         forms.dedup();
         Self(forms)
+    }
+
+    /// Looks for the tokens among these members too: an answer may repeat its own.
+    pub(crate) fn and_tokens_of(mut self, members: &Members) -> Self {
+        let tokens = ["access_token", "refresh_token", "id_token"].iter();
+        let tokens = tokens.filter_map(|name| members.get(name)?.as_str()).map(Secret::from);
+        self.0.extend(tokens.filter(|token| !token.expose().is_empty()));
+        self
     }
 
     /// The text without the secrets.

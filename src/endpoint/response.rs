@@ -6,6 +6,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    form::Redactor,
     object::Object,
     scope,
     seconds::{FIRST_INSTANT, Seconds, duration, until},
@@ -44,7 +45,8 @@ pub(crate) fn token_set(
     }
     let mut members = object.members;
     let access_token = access_token(&mut members, rules.strict)?;
-    check_type(members.take("token_type"), rules)?;
+    let token_type = members.take("token_type");
+    check_type(token_type, rules, || Redactor::new([&access_token]).and_tokens_of(&members))?;
     let mut token = TokenSet::bearer(access_token)?;
 
     let lifetime = lifetime(&members, rules, now)?;
@@ -99,12 +101,19 @@ fn is_b64token(token: &str) -> bool {
 
 /// RFC 6749 §7.1: "The client MUST NOT use an access token if it does not understand the token
 /// type." §5.1: the "value is case insensitive."
-fn check_type(token_type: Option<Value>, rules: &Rules) -> Result<(), Error> {
+fn check_type(
+    token_type: Option<Value>,
+    rules: &Rules,
+    redactor: impl FnOnce() -> Redactor,
+) -> Result<(), Error> {
     match token_type {
         Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => Ok(()),
         Some(Value::String(name)) => Err(Error::new(
             ErrorKind::UnusableToken,
-            format!("the token type \"{}\" is not supported", printable(&name, TYPE_CAP)),
+            format!(
+                "the token type \"{}\" is not supported",
+                printable(&redactor().clean(&name), TYPE_CAP)
+            ),
         )),
         Some(_) => Err(malformed("the token response's token_type is not a string")),
         None if rules.assume_bearer => Ok(()),

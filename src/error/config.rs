@@ -8,7 +8,7 @@ pub enum ConfigError {
     Url {
         /// What the URL is for, such as `token endpoint`.
         what: &'static str,
-        /// The URL as given, without its user information.
+        /// The URL as given, without its user information, query and fragment.
         value: String,
         /// What is wrong with it and what is expected.
         reason: &'static str,

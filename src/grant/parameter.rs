@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::error::ConfigError;
+use crate::{error::ConfigError, http::shown_url};
 
 /// Checks the extra parameters of a request: each has a name and a value, and none repeats another
 /// or one that the grant sets.
@@ -26,7 +26,7 @@ pub(super) fn check_extra(parameters: &[(String, String)]) -> Result<(), ConfigE
 /// RFC 8707 §2: "Its value MUST be an absolute URI, as specified by Section 4.3 of [RFC3986]. The
 /// URI MUST NOT include a fragment component."
 pub(super) fn check_resource(value: &str) -> Result<(), ConfigError> {
-    let bad = |reason| Err(ConfigError::Url { what: "resource", value: value.to_owned(), reason });
+    let bad = |reason| Err(ConfigError::Url { what: "resource", value: shown_url(value), reason });
     if value.contains('#') {
         return bad("it must not have a fragment");
     }

@@ -24,6 +24,9 @@ pub trait HttpResponse: sealed::Sealed {
     fn status(&self) -> StatusCode;
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
+    /// Where the response came from, if it tells: a client that follows redirects may have gone
+    /// somewhere else than it was sent.
+    fn origin(&self) -> Option<Target<'_>>;
 }
 
 /// The origin part of a request's target, as it stands there.
@@ -75,6 +78,10 @@ impl<B> HttpResponse for http::Response<B> {
     fn headers(&self) -> &HeaderMap {
         self.headers()
     }
+
+    fn origin(&self) -> Option<Target<'_>> {
+        None
+    }
 }
 
 #[cfg(feature = "reqwest")]
@@ -92,12 +99,7 @@ impl HttpRequest for reqwest::Request {
     }
 
     fn target(&self) -> Target<'_> {
-        let url = self.url();
-        Target {
-            scheme: Some(url.scheme()),
-            // A URL without a host goes nowhere that was allowed.
-            authority: Some(Authority::Parts(url.host_str().unwrap_or_default(), url.port())),
-        }
+        of_url(self.url())
     }
 }
 
@@ -109,6 +111,21 @@ impl HttpResponse for reqwest::Response {
 
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    fn origin(&self) -> Option<Target<'_>> {
+        // The name that reqwest gives to responses it has not received itself.
+        let known = self.url().host_str() != Some("no.url.provided.local");
+        known.then(|| of_url(self.url()))
+    }
+}
+
+#[cfg(feature = "reqwest")]
+fn of_url(url: &reqwest::Url) -> Target<'_> {
+    Target {
+        scheme: Some(url.scheme()),
+        // A URL without a host goes nowhere that was allowed.
+        authority: Some(Authority::Parts(url.host_str().unwrap_or_default(), url.port())),
     }
 }
 

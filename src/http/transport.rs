@@ -15,7 +15,8 @@ use crate::error::{BoxError, Error, ErrorKind};
 /// time. Any other tower service of HTTP requests can take its place.
 ///
 /// The service must not follow redirects, or the client's credentials would follow them too, and
-/// it must not be one that passes through an `OAuthLayer` fed by it.
+/// it must not be one that passes through an `OAuthLayer` fed by it. Nor may it share a concurrency
+/// limit with requests that wait for a token: they would hold the places that the token needs.
 #[derive(Clone)]
 pub struct Transport(Arc<dyn Exchange>);
 

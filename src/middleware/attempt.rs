@@ -17,6 +17,7 @@ use crate::{
     observe::Event,
     refresh::Rejection,
     slot::Sharded,
+    time::instant_in,
 };
 
 /// Waits for a token, sends the request, and once more if its token was refused.
@@ -78,6 +79,11 @@ pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse
         Verdict::Unexplained => context.options.bare_401_min_age,
         Verdict::Other => return false,
     };
+    // A client below followed a redirect, and left the token behind: what the other server says is
+    // not about it.
+    if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
+        return false;
+    }
     match context.tokens.reject_older(epoch, min_age) {
         Rejection::Accepted | Rejection::Superseded => true,
         Rejection::TooSoon => false,
@@ -91,5 +97,5 @@ async fn inject(context: &Context, after: u64, headers: &mut HeaderMap) -> Resul
 }
 
 fn deadline(context: &Context) -> Instant {
-    Instant::now() + context.options.wait
+    instant_in(context.options.wait)
 }

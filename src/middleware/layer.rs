@@ -10,6 +10,9 @@ use crate::{refresh::TokenHandle, slot::Sharded};
 
 /// Puts a token on every request to the allowed origins.
 ///
+/// A redirect follower above the layer has each hop judged anew. One below has to drop the
+/// `Authorization` header on the way to another origin, as reqwest and tower-http do by themselves.
+///
 /// `R` says what happens to a request whose token is refused: by default the caller gets the
 /// refusal, and the next request a fresh token. See [`replay`](Self::replay).
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use http::Uri;
 
 use crate::{
     error::ConfigError,
-    http::{Authority, Target, is_loopback},
+    http::{Authority, Target, is_loopback, shown_url},
 };
 
 /// The origins that may receive the token: scheme, host and port, compared exactly
@@ -140,8 +140,7 @@ struct Origin {
 
 impl Origin {
     fn parse(value: &str, allow_http: bool) -> Result<Self, ConfigError> {
-        let shown = || value.rsplit_once('@').map_or(value, |(_, host)| host).to_owned();
-        let bad = |reason| ConfigError::Url { what: "origin", value: shown(), reason };
+        let bad = |reason| ConfigError::Url { what: "origin", value: shown_url(value), reason };
         let uri: Uri = value.parse().map_err(|_| bad("it is not a URL"))?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(bad("it must be absolute, such as https://api.example"));

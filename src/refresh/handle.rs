@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{Refresher, Rejection, State, Status, Token, TokenHandleBuilder, shared::Shared};
-use crate::{error::Error, observe::Event, slot::Entry, source::TokenSource};
+use crate::{error::Error, observe::Event, slot::Entry, source::TokenSource, time::instant_in};
 
 /// A token that is kept fresh, to be shared by everything that needs it.
 ///
@@ -68,7 +68,7 @@ impl TokenHandle {
     ///
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
-        let deadline = Instant::now() + self.shared.policy.wait;
+        let deadline = instant_in(self.shared.policy.wait);
         self.shared.wait(0, deadline).await.map(Token)
     }
 
@@ -102,7 +102,8 @@ impl TokenHandle {
     pub async fn refresh(&self) -> Result<Token, Error> {
         let policy = &self.shared.policy;
         // A fetch that is under way comes first, and may take all of its time.
-        let deadline = Instant::now() + policy.fetch_timeout * 2 + policy.wait;
+        let fetches = policy.fetch_timeout.saturating_mul(2);
+        let deadline = instant_in(fetches.saturating_add(policy.wait));
         self.shared.refreshed(deadline).await.map(Token)
     }
 

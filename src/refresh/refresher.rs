@@ -21,7 +21,7 @@ use crate::{
     observe::{Event, FetchReason},
     slot::Validity,
     source::{DynTokenSource, FetchContext},
-    time::{Clock, Moment},
+    time::{Clock, Moment, instant_in},
     token::TokenSet,
 };
 
@@ -167,7 +167,7 @@ impl<'a> Task<'a> {
             FetchContext {
                 previous: self.previous.clone(),
                 reason,
-                deadline: Instant::now() + self.shared.policy.fetch_timeout,
+                deadline: instant_in(self.shared.policy.fetch_timeout),
                 clock: self.clock.clone(),
             },
         ));
@@ -237,6 +237,11 @@ impl<'a> Task<'a> {
             refusals => policy.slow_backoff(refusals, draw),
         };
         self.facts.paused_until = Some(now.after(pause));
+        if let Some(held) = self.facts.held.as_mut().filter(|_| error.is_retryable()) {
+            // Due from now on, also if the fetch was only asked for: the answer that was lost may
+            // have replaced the refresh token, and a server takes the old one for a while at most.
+            held.refresh = now;
+        }
         let asked = error
             .retry_at()
             .map(|at| at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER));
@@ -269,9 +274,9 @@ impl<'a> Task<'a> {
         let next = match self.facts.held {
             _ if self.facts.fetching => None,
             Some(held) if self.facts.paused_until.is_none() => {
-                Some(Instant::now() + held.refresh.remaining(now))
+                Some(instant_in(held.refresh.remaining(now)))
             }
-            _ => Some(Instant::now() + time),
+            _ => Some(instant_in(time)),
         };
         self.shared.status.send_if_modified(|status| {
             let close = |a: Instant, b: Instant| {

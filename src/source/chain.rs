@@ -1,11 +1,17 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{DynTokenSource, FetchContext, TokenSource};
 use crate::{error::Error, token::TokenSet};
 
 /// Several sources, asked in order until one gives a token.
 ///
-/// When none does, the error is the first one that may pass by itself, or else the last one: it
+/// Each source is shown only what it gave itself: a refresh token goes to nobody but the server
+/// that issued it. So a store goes around each source, not around the chain.
+///
+/// When none gives a token, the error is the first one that may pass by itself, or else the last one: it
 /// decides how soon all are asked again.
 ///
 /// ```
@@ -22,21 +28,46 @@ use crate::{error::Error, token::TokenSet};
 /// ```
 #[derive(Clone)]
 pub struct Chain {
-    first: Arc<dyn DynTokenSource>,
-    others: Vec<Arc<dyn DynTokenSource>>,
+    first: Link,
+    others: Vec<Link>,
+}
+
+/// A source and what it gave last. Clones share it.
+#[derive(Clone)]
+struct Link {
+    source: Arc<dyn DynTokenSource>,
+    given: Arc<Mutex<Option<Arc<TokenSet>>>>,
 }
 
 impl Chain {
     /// Starts with the source that is asked first.
     pub fn new(first: impl TokenSource) -> Self {
-        Self { first: Arc::new(first), others: Vec::new() }
+        Self { first: Link::new(first), others: Vec::new() }
     }
 
     /// Adds a source that is asked when those before it gave no token.
     #[must_use]
     pub fn or(mut self, next: impl TokenSource) -> Self {
-        self.others.push(Arc::new(next));
+        self.others.push(Link::new(next));
         self
+    }
+}
+
+impl Link {
+    fn new(source: impl TokenSource) -> Self {
+        Self { source: Arc::new(source), given: Arc::default() }
+    }
+
+    async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
+        // Not what another source gave: its refresh token is another server's.
+        cx.previous.clone_from(&self.given());
+        let token = self.source.fetch(cx).await?;
+        *self.given() = Some(Arc::new(token.clone()));
+        Ok(token)
+    }
+
+    fn given(&self) -> MutexGuard<'_, Option<Arc<TokenSet>>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,6 +111,34 @@ mod tests {
             .or(source_fn(|_| async { TokenSet::bearer("third") }));
         let token = TokenSource::fetch(&chain, FetchContext::first()).await.unwrap();
         assert_eq!(token.access_token().expose(), "second");
+    }
+
+    /// The chain passed on what any source had given: one server got another one's refresh token.
+    #[tokio::test]
+    async fn each_source_sees_only_the_refresh_token_it_gave() {
+        // Fails every second time, and gives its name.
+        let rotating = |name: &'static str| {
+            let fails = std::sync::atomic::AtomicBool::new(false);
+            source_fn(move |cx: FetchContext| {
+                let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
+                assert!(previous.is_none_or(|token| token.expose() == name));
+                let fail = fails.fetch_xor(true, std::sync::atomic::Ordering::Relaxed);
+                let seen = if previous.is_some() { "again" } else { "first" };
+                async move {
+                    if fail {
+                        return Err(Error::new(ErrorKind::Transport, "not now"));
+                    }
+                    Ok(TokenSet::bearer(seen)?.with_refresh_token(name))
+                }
+            })
+        };
+        let chain = Chain::new(rotating("a")).or(rotating("b"));
+        let mut cx = FetchContext::first();
+        for expected in ["first", "first", "again"] {
+            let token = TokenSource::fetch(&chain, cx.clone()).await.unwrap();
+            assert_eq!(token.access_token().expose(), expected);
+            cx.previous = Some(Arc::new(token));
+        }
     }
 
     #[tokio::test]

@@ -15,9 +15,10 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The moment `by` later, on both clocks.
+    /// The moment `by` later, on both clocks, but at most a century.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
+        let by = by.min(FOR_EVER);
         Self {
             boot: self.boot.saturating_add(by),
             wall: self.wall.checked_add(by).unwrap_or(self.wall),
@@ -40,6 +41,14 @@ impl Moment {
         }
     }
 }
+
+/// The instant `wait` from now. One that is for ever ends with the century.
+pub(crate) fn instant_in(wait: Duration) -> Instant {
+    Instant::now() + wait.min(FOR_EVER)
+}
+
+/// No clock overflows by it.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Tells the time. The default is [`SystemClock`]; tests bring their own.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {

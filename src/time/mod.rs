@@ -7,4 +7,5 @@ mod backoff;
 mod clock;
 
 pub(crate) use backoff::{full_jitter, spread};
+pub(crate) use clock::instant_in;
 pub use clock::{Clock, Moment, SystemClock};

@@ -225,6 +225,20 @@ async fn f13_a_token_that_does_not_fit_a_header_is_refused_unseen() {
     assert_eq!(error(json(200, &large)).await.kind(), ErrorKind::MalformedResponse);
 }
 
+/// A server that mixes its members up.
+#[tokio::test]
+async fn f57_an_answers_own_tokens_are_not_shown() {
+    for (status, body) in [
+        (200, r#"{"access_token":"canary","token_type":"Bearer canary"}"#),
+        (200, r#"{"access_token":"t","refresh_token":"canary","token_type":"canary"}"#),
+        (400, r#"{"access_token":"canary","error":"x","error_description":"not canary"}"#),
+        (200, r#"{"refresh_token":"canary","error":"canary","error_uri":"/?canary"}"#),
+    ] {
+        let text = everything(&error(json(status, body)).await);
+        assert!(text.contains("[redacted]") && !text.contains("canary"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn f57_a_server_that_repeats_what_it_got_reveals_nothing() {
     let echo = |auth: ClientAuth| async move {
