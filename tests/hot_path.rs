@@ -7,16 +7,17 @@ mod common;
 use std::{
     future::{Ready, ready},
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
 use allocation_counter::{AllocationInfo, measure};
 use common::script::Script;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tower::Service;
 use tower_layer::Layer;
 use tower_oauth::{CloneRequest, OAuthLayer, Origins, TokenHandle, observe::Event};
@@ -96,6 +97,36 @@ async fn a_request_with_a_token_at_hand_allocates_nothing_and_does_not_wait() {
     assert!(replaying <= twice, "replay: {replaying}, two requests and a copy: {twice}");
 
     assert_eq!(waits.load(Ordering::Relaxed), after_start);
+}
+
+/// Every thread sends through clones of one service, and each for itself allocates nothing.
+#[tokio::test]
+async fn threads_that_share_a_service_allocate_nothing() {
+    let tokens = TokenHandle::spawn(Script::tokens(Duration::from_secs(3600)));
+    tokens.ready().await.unwrap();
+    let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+    let service = layer.layer(Bare);
+    let replaying = layer.replay(CloneRequest).layer(Bare);
+    let barrier = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let building = allocations(|| drop(request())).count_total;
+                let copying = allocations(|| {
+                    let mut request = request();
+                    let token = HeaderValue::from_static("Bearer token");
+                    request.headers_mut().insert(header::AUTHORIZATION, token);
+                    drop(request.clone());
+                });
+                let copying = copying.count_total;
+                barrier.wait();
+                let cloned = allocations(|| send(&mut service.clone(), request())).count_total;
+                assert_eq!(cloned, building);
+                let again = allocations(|| send(&mut replaying.clone(), request())).count_total;
+                assert_eq!(again, copying, "the caller's request and the copy that is kept");
+            });
+        }
+    });
 }
 
 /// Swapping tokens is the refresher's work: readers allocate nothing across swaps either.

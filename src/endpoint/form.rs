@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     http::{encoded_bound, form_encoded, push_form_encoded, wiped_string},
-    secret::Secret,
-    token::Members,
+    secret::{Members, Secret},
 };
 
 /// The parameters of a token request, in the order they were set.

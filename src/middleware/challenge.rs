@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 
 /// One challenge of a `WWW-Authenticate` field ([RFC 9110 §11.6.1]).
 ///
@@ -42,7 +42,7 @@ pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
             Err(Malformed) => Verdict::Other,
         },
         // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
-        StatusCode::OK => match headers.get("grpc-status") {
+        StatusCode::OK => match headers.get(&GRPC_STATUS) {
             Some(code) if code.as_bytes() == b"16" => Verdict::Unexplained,
             _ => Verdict::Other,
         },
@@ -245,6 +245,9 @@ fn is_space(b: u8) -> bool {
 fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
+
+/// As a name that is parsed already: nearly every response is asked for it.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 const CHALLENGE_CAP: usize = 64;
 const FIELD_CAP: usize = 16 * 1024;

@@ -61,34 +61,42 @@ impl Default for Options {
 }
 
 /// Whether a request gets a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     Inject,
-    PassAsItIs,
-    Refuse(Error),
+    /// It goes to an origin that was not allowed.
+    Foreign,
+    /// It has an `Authorization` header, which is not to be replaced.
+    Present,
 }
 
 impl Context {
     /// Judged on every pass: a redirect follower above calls for each hop.
     pub(super) fn admit(&self, request: &impl HttpRequest) -> Admission {
         if !self.origins.allow(request.target()) {
-            return match self.options.foreign {
-                ForeignOrigin::PassWithoutToken => Admission::PassAsItIs,
-                ForeignOrigin::Refuse => Admission::Refuse(Error::new(
-                    ErrorKind::Origin,
-                    "the request goes to an origin that the layer was not given",
-                )),
-            };
+            return Admission::Foreign;
         }
-        if !request.headers().contains_key(AUTHORIZATION) {
-            return Admission::Inject;
+        let replace = self.options.existing == ExistingAuthorization::Replace;
+        if !replace && request.headers().contains_key(AUTHORIZATION) {
+            return Admission::Present;
         }
-        match self.options.existing {
-            ExistingAuthorization::Keep => Admission::PassAsItIs,
-            ExistingAuthorization::Replace => Admission::Inject,
-            ExistingAuthorization::Refuse => Admission::Refuse(Error::new(
+        Admission::Inject
+    }
+
+    /// Why a request that gets no token fails; `None` if it is sent as it is.
+    pub(super) fn refusal(&self, admission: Admission) -> Option<Error> {
+        let refuse_foreign = self.options.foreign == ForeignOrigin::Refuse;
+        let refuse_present = self.options.existing == ExistingAuthorization::Refuse;
+        match admission {
+            Admission::Foreign if refuse_foreign => Some(Error::new(
+                ErrorKind::Origin,
+                "the request goes to an origin that the layer was not given",
+            )),
+            Admission::Present if refuse_present => Some(Error::new(
                 ErrorKind::AuthorizationPresent,
                 "the request already has an authorization header; the layer is to set it",
             )),
+            _ => None,
         }
     }
 }

@@ -122,7 +122,7 @@ impl fmt::Debug for Origins {
             Allowed::Any => f.write_str("any origin"),
             Allowed::Listed(origins) => f
                 .debug_list()
-                .entries(origins.iter().map(|o| format!("{}://{}", o.scheme, o.written)))
+                .entries(origins.iter().map(|o| format!("{}://{}", o.scheme.as_str(), o.written)))
                 .finish(),
         }
     }
@@ -130,7 +130,7 @@ impl fmt::Debug for Origins {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Origin {
-    scheme: &'static str,
+    scheme: Scheme,
     host: String,
     /// `None` is the scheme's default port.
     port: Option<u16>,
@@ -152,19 +152,19 @@ impl Origin {
             return Err(bad("it is scheme, host and port only, without a path"));
         }
         let scheme = match scheme {
-            "https" => "https",
-            "http" if allow_http || is_loopback(authority.host()) => "http",
+            "https" => Scheme::Https,
+            "http" if allow_http || is_loopback(authority.host()) => Scheme::Http,
             _ => return Err(bad("it must be https, or http on a loopback address")),
         };
         let (host, port) = split(authority.as_str()).ok_or_else(|| bad("it has no valid port"))?;
         let host = host.to_ascii_lowercase();
-        let port = port.filter(|port| *port != default_port(scheme));
+        let port = port.filter(|port| *port != scheme.default_port());
         let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         Ok(Self { scheme, host, port, written })
     }
 
     fn is_as_written(&self, scheme: &str, authority: Authority<'_>) -> bool {
-        self.scheme == scheme
+        self.scheme.is(scheme)
             && match authority {
                 Authority::Text(text) => self.written == text,
                 Authority::Parts(host, port) => self.host == host && self.port == port,
@@ -177,9 +177,40 @@ impl Origin {
             Authority::Parts(host, port) => Some((host, port)),
         };
         let Some((host, port)) = parts else { return false };
-        self.scheme == scheme
+        self.scheme.is(scheme)
             && self.host == host
-            && self.port == port.filter(|port| *port != default_port(self.scheme))
+            && self.port == port.filter(|port| *port != self.scheme.default_port())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Https,
+    Http,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+
+    /// Compares with a constant in each case: a few instructions, where two strings of unknown
+    /// lengths take a call.
+    fn is(self, scheme: &str) -> bool {
+        match self {
+            Self::Https => scheme == "https",
+            Self::Http => scheme == "http",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
     }
 }
 
@@ -196,10 +227,6 @@ fn split(authority: &str) -> Option<(&str, Option<u16>)> {
     };
     let (host, port) = authority.split_at_checked(host_end + colon)?;
     Some((host, Some(port.strip_prefix(':')?.parse().ok()?)))
-}
-
-fn default_port(scheme: &str) -> u16 {
-    if scheme == "https" { 443 } else { 80 }
 }
 
 #[cfg(test)]

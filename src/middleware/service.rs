@@ -66,24 +66,53 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Q) -> Self::Future {
-        match self.context.admit(&request) {
-            Admission::Inject => {}
-            Admission::PassAsItIs => {
-                return ResponseFuture::sent(self.inner.call(self.replay.pass(request)), None);
-            }
-            Admission::Refuse(error) => return ResponseFuture::failed(error),
+    // What is rare is in functions of its own, and the request is changed where it lies before it is
+    // moved on: a request is large, and each move of it costs as much as reading the slot.
+    fn call(&mut self, mut request: Q) -> Self::Future {
+        let admission = self.context.admit(&request);
+        if admission != Admission::Inject {
+            return self.pass(request, admission);
         }
-        let (mut request, kept) = self.replay.keep(request);
         let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
-            // The ready service travels with the request; a clone takes its place.
-            let clone = self.inner.clone();
-            let service = mem::replace(&mut self.inner, clone);
-            let context = self.context.clone();
-            return ResponseFuture::slow(wait_and_send::<S, Q, R>(context, service, request, kept));
+            return self.wait(request);
         };
+        let (request, kept) = self.replay.keep(request);
         let response = self.inner.call(request);
         let again = kept.map(|kept| (self.inner.clone(), kept));
         ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), epoch, again }))
+    }
+}
+
+impl<S, R> OAuth<S, R> {
+    /// Sends a request without a token, or refuses it.
+    #[cold]
+    fn pass<Q>(&mut self, request: Q, admission: Admission) -> ResponseFuture<S, Q, R>
+    where
+        R: Replay<Q>,
+        S: Service<R::Sent>,
+    {
+        match self.context.refusal(admission) {
+            None => ResponseFuture::sent(self.inner.call(self.replay.pass(request)), None),
+            Some(error) => ResponseFuture::failed(error),
+        }
+    }
+
+    /// Sends a request once there is a token.
+    #[cold]
+    fn wait<Q>(&mut self, request: Q) -> ResponseFuture<S, Q, R>
+    where
+        Q: 'static,
+        R: Replay<Q> + 'static,
+        S: Service<R::Sent> + Clone + Send + 'static,
+        S::Response: HttpResponse + Send,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        let (request, kept) = self.replay.keep(request);
+        // The ready service travels with the request; a clone takes its place.
+        let clone = self.inner.clone();
+        let service = mem::replace(&mut self.inner, clone);
+        let context = self.context.clone();
+        ResponseFuture::slow(wait_and_send::<S, Q, R>(context, service, request, kept))
     }
 }

@@ -25,13 +25,15 @@ pub(crate) struct Sharded<T> {
 #[repr(align(128))]
 struct Shard<T> {
     value: T,
+    /// Its place among its siblings.
+    index: usize,
     siblings: OnceLock<Arc<[Weak<Shard<T>>]>>,
 }
 
 impl<T> Sharded<T> {
     /// An owner. `value` is called once for each shard.
     pub(crate) fn new(mut value: impl FnMut() -> T) -> Self {
-        let shard = |_| Arc::new(Shard { value: value(), siblings: OnceLock::new() });
+        let shard = |index| Arc::new(Shard { value: value(), index, siblings: OnceLock::new() });
         let all: Arc<[_]> = (0..shard_count()).map(shard).collect();
         let siblings: Arc<[_]> = all.iter().map(Arc::downgrade).collect();
         for shard in &*all {
@@ -44,9 +46,11 @@ impl<T> Sharded<T> {
 
 impl<T> Clone for Sharded<T> {
     fn clone(&self) -> Self {
-        let here = self.own.siblings.get().and_then(|siblings| siblings.get(this_shard()));
-        let own = here.and_then(Weak::upgrade).unwrap_or_else(|| self.own.clone());
-        Self { own, _all: None }
+        let here = this_shard();
+        let sibling = || self.own.siblings.get()?.get(here)?.upgrade();
+        // Nearly always a clone is cloned where it was made.
+        let other = if self.own.index == here { None } else { sibling() };
+        Self { own: other.unwrap_or_else(|| self.own.clone()), _all: None }
     }
 }
 

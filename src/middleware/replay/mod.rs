@@ -25,6 +25,8 @@ pub trait Replay<Q>: Clone {
     fn pass(&self, request: Q) -> Self::Sent;
 
     /// Prepares a request, and keeps what it takes to send it again. `None` if it cannot be.
+    ///
+    /// The request may have its token already; when it is sent again, a newer one takes its place.
     fn keep(&self, request: Q) -> (Self::Sent, Option<Self::Kept>);
 
     /// The request once more; `None` if it turned out that it cannot be sent again.
