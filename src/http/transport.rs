@@ -139,8 +139,11 @@ fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> 
 }
 
 fn unreachable(error: impl Into<BoxError>) -> Error {
-    Error::new(ErrorKind::Transport, "the authorization server cannot be reached")
-        .with_source(without_url(error.into()))
+    Error::new(
+        ErrorKind::Transport,
+        "the authorization server cannot be reached, or broke the connection",
+    )
+    .with_source(without_url(error.into()))
 }
 
 /// reqwest's errors show the URL, whose query may hold a key.

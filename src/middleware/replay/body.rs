@@ -1,5 +1,5 @@
 use std::{
-    mem,
+    fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -10,7 +10,6 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 /// A body that can be sent a second time. See [`Buffered`](super::Buffered).
-#[derive(Debug)]
 pub struct ReplayBody<B> {
     /// What the first attempt has sent, and is sent again.
     again: Vec<Bytes>,
@@ -20,7 +19,6 @@ pub struct ReplayBody<B> {
 }
 
 /// Where the frames come from.
-#[derive(Debug)]
 enum Source<B> {
     Body(Pin<Box<B>>),
     /// The body has ended; its trailers, if it had any, are still to be sent.
@@ -28,11 +26,9 @@ enum Source<B> {
 }
 
 /// What the first attempt leaves for a second one.
-#[derive(Debug)]
 pub(super) struct Record<B>(Mutex<Kept<B>>);
 
 /// What a replay needs. Complete once the first attempt has given its source back.
-#[derive(Debug)]
 struct Kept<B> {
     sent: Vec<Bytes>,
     room: usize,
@@ -187,5 +183,12 @@ impl<B> ReplayBody<B> {
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+/// Nothing of the body: it is the caller's.
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplayBody")
     }
 }

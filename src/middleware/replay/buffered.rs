@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http_body::Body;
 
@@ -25,7 +25,6 @@ impl Buffered {
 }
 
 /// What [`Buffered`] keeps of a request.
-#[derive(Debug)]
 pub struct BufferedRequest<B> {
     parts: http::request::Parts,
     record: Arc<Record<B>>,
@@ -57,7 +56,6 @@ where
 
 /// What [`Buffered`] keeps of a reqwest request.
 #[cfg(feature = "reqwest")]
-#[derive(Debug)]
 pub struct BufferedReqwest {
     head: reqwest::Request,
     body: Option<Arc<Record<reqwest::Body>>>,
@@ -93,5 +91,18 @@ impl Replay<reqwest::Request> for Buffered {
             *request.body_mut() = Some(reqwest::Body::wrap(record.again()?));
         }
         Some(request)
+    }
+}
+
+impl<B> fmt::Debug for BufferedRequest<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BufferedRequest")
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl fmt::Debug for BufferedReqwest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BufferedReqwest")
     }
 }
