@@ -407,7 +407,10 @@ mod refusal {
             s.api.accept(|_| false);
             let fields: Vec<_> = fields.to_vec();
             s.api.refuse_with(*status, fields.leak());
-            let response = send(&s.client, get(API)).await.unwrap();
+            let mut request = get(API);
+            // As tonic does, for gRPC.
+            *request.version_mut() = http::Version::HTTP_2;
+            let response = send(&s.client, request).await.unwrap();
             assert_eq!(response.status(), *status);
             sleep(secs(5)).await;
             let case = format!("{status} {:?} at {age} s", response.headers());

@@ -1,4 +1,4 @@
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 /// A request as the middleware sees it: `http::Request<B>`, or `reqwest::Request` with the feature
 /// `reqwest`.
@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, StatusCode};
 pub trait HttpRequest: sealed::Sealed {
     /// The method.
     fn method(&self) -> &Method;
+    /// The HTTP version that the caller asked for.
+    fn version(&self) -> Version;
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
     /// The header fields, to be changed.
@@ -53,6 +55,10 @@ impl<B> HttpRequest for http::Request<B> {
         self.method()
     }
 
+    fn version(&self) -> Version {
+        self.version()
+    }
+
     fn headers(&self) -> &HeaderMap {
         self.headers()
     }
@@ -88,6 +94,10 @@ impl<B> HttpResponse for http::Response<B> {
 impl HttpRequest for reqwest::Request {
     fn method(&self) -> &Method {
         self.method()
+    }
+
+    fn version(&self) -> Version {
+        self.version()
     }
 
     fn headers(&self) -> &HeaderMap {

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, Version, header::AUTHORIZATION};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -20,6 +20,21 @@ use crate::{
     time::instant_in,
 };
 
+/// What is remembered of a request that was sent with a token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// The token's number.
+    pub(super) epoch: u64,
+    /// Whether the answer may be gRPC's, which comes over HTTP/2 and no other version.
+    grpc: bool,
+}
+
+impl Sent {
+    pub(super) fn new(request: &impl HttpRequest, epoch: u64) -> Self {
+        Self { epoch, grpc: request.version() == Version::HTTP_2 }
+    }
+}
+
 /// Waits for a token, sends the request, and once more if its token was refused.
 pub(super) async fn wait_and_send<S, Q, R>(
     context: Sharded<Context>,
@@ -34,8 +49,9 @@ where
     S::Error: Into<BoxError>,
 {
     let epoch = inject(&context, 0, request.headers_mut()).await?;
+    let sent = Sent::new(&request, epoch);
     let response = service.call(request).await.map_err(Into::into)?;
-    match kept.filter(|_| report(&context, epoch, &response)) {
+    match kept.filter(|_| report(&context, sent, &response)) {
         Some(kept) => replay::<S, Q, R>(context, service, kept, epoch, response).await,
         None => Ok(response),
     }
@@ -73,8 +89,8 @@ where
 }
 
 /// Tells the handle if the response refuses the token. Returns whether a newer one can be had.
-pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse) -> bool {
-    let min_age = match verdict(response.status(), response.headers()) {
+pub(super) fn report(context: &Context, sent: Sent, response: &impl HttpResponse) -> bool {
+    let min_age = match verdict(response.status(), response.headers(), sent.grpc) {
         Verdict::InvalidToken => Duration::ZERO,
         Verdict::Unexplained => context.options.bare_401_min_age,
         Verdict::Other => return false,
@@ -84,7 +100,7 @@ pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse
     if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
         return false;
     }
-    match context.tokens.reject_older(epoch, min_age) {
+    match context.tokens.reject_older(sent.epoch, min_age) {
         Rejection::Accepted | Rejection::Superseded => true,
         Rejection::TooSoon => false,
     }

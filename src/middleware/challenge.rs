@@ -33,8 +33,9 @@ pub(crate) enum Verdict {
     Other,
 }
 
-/// Judges an answer by its status and its challenges.
-pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
+/// Judges an answer by its status and its challenges; by gRPC's status too, if the request may have
+/// been gRPC.
+pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap, grpc: bool) -> Verdict {
     match status {
         StatusCode::UNAUTHORIZED => match parse(headers) {
             Ok(challenges) => judge(&challenges),
@@ -42,7 +43,7 @@ pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
             Err(Malformed) => Verdict::Other,
         },
         // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
-        StatusCode::OK => match headers.get(&GRPC_STATUS) {
+        StatusCode::OK if grpc => match headers.get(&GRPC_STATUS) {
             Some(code) if code.as_bytes() == b"16" => Verdict::Unexplained,
             _ => Verdict::Other,
         },
@@ -278,7 +279,7 @@ mod tests {
 
     fn judged(status: u16, lines: &[&str]) -> Verdict {
         let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        verdict(StatusCode::from_u16(status).unwrap(), &fields(&lines))
+        verdict(StatusCode::from_u16(status).unwrap(), &fields(&lines), false)
     }
 
     #[test]
@@ -458,7 +459,8 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-status", HeaderValue::from_str(code).unwrap());
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(verdict(status, &headers), expected, "{status} {code}");
+            assert_eq!(verdict(status, &headers, true), expected, "{status} {code}");
+            assert_eq!(verdict(status, &headers, false), Verdict::Other, "{status} {code}");
         }
     }
 
@@ -479,7 +481,7 @@ mod tests {
             for value in lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()) {
                 headers.append(WWW_AUTHENTICATE, value);
             }
-            let _ = verdict(StatusCode::from_u16(status).unwrap(), &headers);
+            let _ = verdict(StatusCode::from_u16(status).unwrap(), &headers, true);
         }
 
         #[test]

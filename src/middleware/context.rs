@@ -1,11 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use http::header::AUTHORIZATION;
-
 use super::Origins;
 use crate::{
     error::{Error, ErrorKind},
-    http::HttpRequest,
     refresh::TokenHandle,
 };
 
@@ -60,10 +57,9 @@ impl Default for Options {
     }
 }
 
-/// Whether a request gets a token.
+/// Why a request gets no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    Inject,
+pub(super) enum Exempt {
     /// It goes to an origin that was not allowed.
     Foreign,
     /// It has an `Authorization` header, which is not to be replaced.
@@ -71,28 +67,21 @@ pub(super) enum Admission {
 }
 
 impl Context {
-    /// Judged on every pass: a redirect follower above calls for each hop.
-    pub(super) fn admit(&self, request: &impl HttpRequest) -> Admission {
-        if !self.origins.allow(request.target()) {
-            return Admission::Foreign;
-        }
-        let replace = self.options.existing == ExistingAuthorization::Replace;
-        if !replace && request.headers().contains_key(AUTHORIZATION) {
-            return Admission::Present;
-        }
-        Admission::Inject
+    /// Whether the token takes the place of an `Authorization` header.
+    pub(super) fn replaces(&self) -> bool {
+        self.options.existing == ExistingAuthorization::Replace
     }
 
     /// Why a request that gets no token fails; `None` if it is sent as it is.
-    pub(super) fn refusal(&self, admission: Admission) -> Option<Error> {
+    pub(super) fn refusal(&self, exempt: Exempt) -> Option<Error> {
         let refuse_foreign = self.options.foreign == ForeignOrigin::Refuse;
         let refuse_present = self.options.existing == ExistingAuthorization::Refuse;
-        match admission {
-            Admission::Foreign if refuse_foreign => Some(Error::new(
+        match exempt {
+            Exempt::Foreign if refuse_foreign => Some(Error::new(
                 ErrorKind::Origin,
                 "the request goes to an origin that the layer was not given",
             )),
-            Admission::Present if refuse_present => Some(Error::new(
+            Exempt::Present if refuse_present => Some(Error::new(
                 ErrorKind::AuthorizationPresent,
                 "the request already has an authorization header; the layer is to set it",
             )),

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    attempt::{replay, report},
+    attempt::{Sent, replay, report},
     context::Context,
     replay::Replay,
 };
@@ -52,7 +52,7 @@ type Slow<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 /// What is needed to report a refusal, and to send the request again.
 pub(super) struct Watch<S, K> {
     pub(super) context: Sharded<Context>,
-    pub(super) epoch: u64,
+    pub(super) sent: Sent,
     pub(super) again: Option<(S, K)>,
 }
 
@@ -95,13 +95,13 @@ where
                 StateProj::Sent { response, watch } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
                     let refused =
-                        watch.take().filter(|watch| report(&watch.context, watch.epoch, &response));
-                    let Some(Watch { context, epoch, again: Some((service, kept)) }) = refused
+                        watch.take().filter(|watch| report(&watch.context, watch.sent, &response));
+                    let Some(Watch { context, sent, again: Some((service, kept)) }) = refused
                     else {
                         return Poll::Ready(Ok(response));
                     };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
-                    replay::<S, Q, R>(context, service, kept, epoch, response)
+                    replay::<S, Q, R>(context, service, kept, sent.epoch, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {

@@ -3,19 +3,20 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
+use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::wait_and_send,
-    context::{Admission, Context},
+    attempt::{Sent, wait_and_send},
+    context::{Context, Exempt},
     future::Watch,
     replay::{NoReplay, Replay},
 };
 use crate::{
     error::BoxError,
     http::{HttpRequest, HttpResponse},
-    slot::Sharded,
+    slot::{Injection, Sharded},
 };
 
 /// A service that puts a token on its requests. Made by [`OAuthLayer`](super::OAuthLayer).
@@ -69,29 +70,33 @@ where
     // What is rare is in functions of its own, and the request is changed where it lies before it is
     // moved on: a request is large, and each move of it costs as much as reading the slot.
     fn call(&mut self, mut request: Q) -> Self::Future {
-        let admission = self.context.admit(&request);
-        if admission != Admission::Inject {
-            return self.pass(request, admission);
+        // Judged on every pass: a redirect follower above calls for each hop.
+        if !self.context.origins.allow(request.target()) {
+            return self.pass(request, Exempt::Foreign);
         }
-        let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
-            return self.wait(request);
+        let replace = self.context.replaces();
+        let epoch = match self.context.tokens.inject(request.headers_mut(), replace) {
+            Injection::Done(epoch) => epoch,
+            Injection::Present => return self.pass(request, Exempt::Present),
+            Injection::NoToken => return self.wait(request),
         };
+        let sent = Sent::new(&request, epoch);
         let (request, kept) = self.replay.keep(request);
         let response = self.inner.call(request);
         let again = kept.map(|kept| (self.inner.clone(), kept));
-        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), epoch, again }))
+        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
     }
 }
 
 impl<S, R> OAuth<S, R> {
     /// Sends a request without a token, or refuses it.
     #[cold]
-    fn pass<Q>(&mut self, request: Q, admission: Admission) -> ResponseFuture<S, Q, R>
+    fn pass<Q>(&mut self, request: Q, exempt: Exempt) -> ResponseFuture<S, Q, R>
     where
         R: Replay<Q>,
         S: Service<R::Sent>,
     {
-        match self.context.refusal(admission) {
+        match self.context.refusal(exempt) {
             None => ResponseFuture::sent(self.inner.call(self.replay.pass(request)), None),
             Some(error) => ResponseFuture::failed(error),
         }
@@ -101,13 +106,16 @@ impl<S, R> OAuth<S, R> {
     #[cold]
     fn wait<Q>(&mut self, request: Q) -> ResponseFuture<S, Q, R>
     where
-        Q: 'static,
+        Q: HttpRequest + 'static,
         R: Replay<Q> + 'static,
         S: Service<R::Sent> + Clone + Send + 'static,
         S::Response: HttpResponse + Send,
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
+        if !self.context.replaces() && request.headers().contains_key(AUTHORIZATION) {
+            return self.pass(request, Exempt::Present);
+        }
         let (request, kept) = self.replay.keep(request);
         // The ready service travels with the request; a clone takes its place.
         let clone = self.inner.clone();

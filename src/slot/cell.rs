@@ -7,10 +7,24 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{
+    HeaderMap,
+    header::{AUTHORIZATION, Entry as HeaderEntry},
+};
 
 use super::{Entry, Validity};
 use crate::{error::Error, time::Clock, token::TokenSet};
+
+/// What became of a request's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Injection {
+    /// It carries the token of this epoch.
+    Done(u64),
+    /// It has an `Authorization` field of its own, and keeps it.
+    Present,
+    /// There is no token that is good.
+    NoToken,
+}
 
 /// The current token of one handle, or none.
 ///
@@ -34,13 +48,22 @@ impl Slot {
         }
     }
 
-    /// Puts the current token into `headers` and returns its epoch; `None` if there is no token
-    /// that is good.
-    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
+    /// Puts the current token into `headers`. An `Authorization` field that is there already is
+    /// replaced only if so told.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap, replace: bool) -> Injection {
         let current = self.current.load();
-        let entry = self.good(&current)?;
-        headers.insert(AUTHORIZATION, entry.header().clone());
-        Some(entry.epoch())
+        let Some(entry) = self.good(&current) else { return Injection::NoToken };
+        // One search of the headers, both for a field that is there and for the place of ours.
+        match headers.entry(AUTHORIZATION) {
+            HeaderEntry::Vacant(place) => {
+                place.insert(entry.header().clone());
+            }
+            HeaderEntry::Occupied(mut place) if replace => {
+                place.insert(entry.header().clone());
+            }
+            HeaderEntry::Occupied(_) => return Injection::Present,
+        }
+        Injection::Done(entry.epoch())
     }
 
     /// The current token, if it is good and newer than `after`.
