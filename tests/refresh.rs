@@ -521,6 +521,25 @@ fn f26_when_the_refreshers_runtime_ends_callers_on_another_fail_typed() {
     });
 }
 
+/// Once a waiting request panicked there: it had no timer.
+#[test]
+fn f26_outside_of_a_runtime_a_token_at_hand_is_served_and_a_missing_one_is_an_error() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tokens = runtime.block_on(async {
+        let tokens = TokenHandle::spawn(Script::tokens(HOUR));
+        tokens.ready().await.unwrap();
+        tokens
+    });
+    let now = |tokens: &TokenHandle| {
+        let tokens = tokens.clone();
+        tokio_test::task::spawn(async move { tokens.token().await.map(drop) }).poll()
+    };
+    assert!(matches!(now(&tokens), std::task::Poll::Ready(Ok(()))));
+    tokens.reject(1);
+    let std::task::Poll::Ready(Err(error)) = now(&tokens) else { panic!("it does not wait") };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f27_the_refresher_ends_with_the_last_handle() {
     let (tokens, refresher) = TokenHandle::pair(Script::tokens(HOUR));

@@ -35,6 +35,7 @@ pub(crate) enum Verdict {
 
 /// Judges an answer by its status and its challenges; by gRPC's status too, if the request may have
 /// been gRPC.
+#[inline]
 pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap, grpc: bool) -> Verdict {
     match status {
         StatusCode::UNAUTHORIZED => match parse(headers) {

@@ -89,6 +89,7 @@ impl Origins {
     }
 
     /// Whether a request to this target may carry the token.
+    #[inline]
     pub(super) fn allow(&self, target: Target<'_>) -> bool {
         let Some(authority) = target.authority else {
             // A path alone, as tonic sends: the service below is bound to its server.

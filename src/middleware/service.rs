@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::BoxError,
     http::{HttpRequest, HttpResponse},
-    slot::{Injection, Sharded},
+    slot::Sharded,
 };
 
 /// A service that puts a token on its requests. Made by [`OAuthLayer`](super::OAuthLayer).
@@ -74,11 +74,12 @@ where
         if !self.context.origins.allow(request.target()) {
             return self.pass(request, Exempt::Foreign);
         }
-        let replace = self.context.replaces();
-        let epoch = match self.context.tokens.inject(request.headers_mut(), replace) {
-            Injection::Done(epoch) => epoch,
-            Injection::Present => return self.pass(request, Exempt::Present),
-            Injection::NoToken => return self.wait(request),
+        // `HeaderMap::entry` would search once for both, and is slower all the same.
+        if !self.context.replaces() && request.headers().contains_key(AUTHORIZATION) {
+            return self.pass(request, Exempt::Present);
+        }
+        let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
+            return self.wait(request);
         };
         let sent = Sent::new(&request, epoch);
         let (request, kept) = self.replay.keep(request);
@@ -113,9 +114,6 @@ impl<S, R> OAuth<S, R> {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        if !self.context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return self.pass(request, Exempt::Present);
-        }
         let (request, kept) = self.replay.keep(request);
         // The ready service travels with the request; a clone takes its place.
         let clone = self.inner.clone();

@@ -7,13 +7,7 @@ use tokio::{
 };
 
 use super::{Refresher, Rejection, State, Status, Token, TokenHandleBuilder, shared::Shared};
-use crate::{
-    error::Error,
-    observe::Event,
-    slot::{Entry, Injection},
-    source::TokenSource,
-    time::instant_in,
-};
+use crate::{error::Error, observe::Event, slot::Entry, source::TokenSource, time::instant_in};
 
 /// A token that is kept fresh, to be shared by everything that needs it.
 ///
@@ -133,9 +127,10 @@ impl TokenHandle {
         let _ = timeout(self.shared.policy.fetch_timeout, stopped).await;
     }
 
-    /// Puts the current token into `headers`.
-    pub(crate) fn inject(&self, headers: &mut HeaderMap, replace: bool) -> Injection {
-        self.shared.slot.inject(headers, replace)
+    /// Puts the current token into `headers` and returns its epoch.
+    #[inline]
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
+        self.shared.slot.inject(headers)
     }
 
     /// Waits for a token newer than `after`.

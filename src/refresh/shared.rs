@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{Notify, watch},
     time::{Instant, timeout_at},
 };
@@ -125,6 +126,13 @@ impl Shared {
     pub(super) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
         if let Some(entry) = self.slot.newer_than(after) {
             return Ok(entry);
+        }
+        // A timer outside of a runtime would panic.
+        if Handle::try_current().is_err() {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                "there is no token at hand, and it can be waited for in a tokio runtime only",
+            ));
         }
         let _place = self.take_place()?;
         let started = Instant::now();

@@ -7,24 +7,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
-use http::{
-    HeaderMap,
-    header::{AUTHORIZATION, Entry as HeaderEntry},
-};
+use http::{HeaderMap, header::AUTHORIZATION};
 
 use super::{Entry, Validity};
 use crate::{error::Error, time::Clock, token::TokenSet};
-
-/// What became of a request's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Injection {
-    /// It carries the token of this epoch.
-    Done(u64),
-    /// It has an `Authorization` field of its own, and keeps it.
-    Present,
-    /// There is no token that is good.
-    NoToken,
-}
 
 /// The current token of one handle, or none.
 ///
@@ -48,22 +34,14 @@ impl Slot {
         }
     }
 
-    /// Puts the current token into `headers`. An `Authorization` field that is there already is
-    /// replaced only if so told.
-    pub(crate) fn inject(&self, headers: &mut HeaderMap, replace: bool) -> Injection {
+    /// Puts the current token into `headers` and returns its epoch; `None` if there is no token
+    /// that is good.
+    #[inline]
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
         let current = self.current.load();
-        let Some(entry) = self.good(&current) else { return Injection::NoToken };
-        // One search of the headers, both for a field that is there and for the place of ours.
-        match headers.entry(AUTHORIZATION) {
-            HeaderEntry::Vacant(place) => {
-                place.insert(entry.header().clone());
-            }
-            HeaderEntry::Occupied(mut place) if replace => {
-                place.insert(entry.header().clone());
-            }
-            HeaderEntry::Occupied(_) => return Injection::Present,
-        }
-        Injection::Done(entry.epoch())
+        let entry = self.good(&current)?;
+        headers.insert(AUTHORIZATION, entry.header().clone());
+        Some(entry.epoch())
     }
 
     /// The current token, if it is good and newer than `after`.
@@ -111,6 +89,7 @@ impl Slot {
         self.current.store(None);
     }
 
+    #[inline]
     fn good<'g>(&self, current: &'g Guard<Option<Arc<Entry>>>) -> Option<&'g Entry> {
         let entry = current.as_deref()?;
         // The slot's number guards against an entry of another slot, which arc-swap before 1.9.5

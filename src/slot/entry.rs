@@ -49,6 +49,7 @@ impl Entry {
     }
 
     /// This thread's copy of the header.
+    #[inline]
     pub(crate) fn header(&self) -> &HeaderValue {
         self.headers.get(this_shard()).expect("there is a copy for each shard")
     }

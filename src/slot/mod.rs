@@ -10,6 +10,6 @@ mod entry;
 mod header;
 mod sharded;
 
-pub(crate) use cell::{Injection, Slot};
+pub(crate) use cell::Slot;
 pub(crate) use entry::{Entry, Validity};
 pub(crate) use sharded::Sharded;

@@ -45,6 +45,7 @@ impl<T> Sharded<T> {
 }
 
 impl<T> Clone for Sharded<T> {
+    #[inline]
     fn clone(&self) -> Self {
         let here = this_shard();
         let sibling = || self.own.siblings.get()?.get(here)?.upgrade();
@@ -78,6 +79,7 @@ pub(super) fn shard_count() -> usize {
 
 /// The shard of the current thread. Threads take turns, so that as many as there are cores share
 /// nothing.
+#[inline]
 pub(super) fn this_shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
