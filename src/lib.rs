@@ -49,7 +49,7 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order).
+//! layers](docs::layer_order), [performance](docs::performance).
 //!
 //! # Features
 //!

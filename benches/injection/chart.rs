@@ -9,18 +9,18 @@ pub(crate) fn svg(comparisons: &[Comparison]) -> String {
     for comparison in comparisons {
         let _ = writeln!(
             body,
-            r#"<text x="8" y="{y}" class="title">{}</text>"#,
+            r#"<text x="8" y="{y}" font-weight="bold">{}</text>"#,
             title(comparison.setting)
         );
         y += 8.0;
         for row in &comparison.rows {
             let width = row.ratio.min(MOST) * SCALE;
-            let class = if row.name.starts_with("OAuthLayer") { "ours" } else { "other" };
+            let fill = if row.name.starts_with("OAuthLayer") { "#2b7a4b" } else { "#9aa5b1" };
             let middle = y + BAR * 0.75;
             let _ = writeln!(
                 body,
                 r#"<text x="{LEFT}" y="{middle}" text-anchor="end" dx="-6">{}</text>
-<rect x="{LEFT}" y="{y}" width="{width:.1}" height="{:.1}" class="{class}"/>
+<rect x="{LEFT}" y="{y}" width="{width:.1}" height="{:.1}" fill="{fill}"/>
 <text x="{:.1}" y="{middle}">{:.2} × ({:.0} ns)</text>"#,
                 row.name,
                 BAR - 3.0,
@@ -35,7 +35,6 @@ pub(crate) fn svg(comparisons: &[Comparison]) -> String {
     let floor = LEFT + SCALE;
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" font-family="sans-serif" font-size="12">
-<style>.title {{ font-weight: bold }} .ours {{ fill: #2b7a4b }} .other {{ fill: #9aa5b1 }}</style>
 <rect width="100%" height="100%" fill="#fff"/>
 <line x1="{floor}" y1="0" x2="{floor}" y2="{y}" stroke="#d33" stroke-dasharray="3 3"/>
 {body}</svg>

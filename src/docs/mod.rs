@@ -5,3 +5,7 @@ pub mod choosing_a_grant {}
 
 #[doc = include_str!("layer_order.md")]
 pub mod layer_order {}
+
+#[doc = include_str!("performance.md")]
+#[doc = include_str!("injection.svg")]
+pub mod performance {}
