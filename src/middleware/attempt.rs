@@ -10,52 +10,58 @@ use super::{
     challenge::{Verdict, verdict},
     context::Context,
     replay::Replay,
+    tokens::Tokens,
 };
 use crate::{
-    error::{BoxError, Error},
+    error::BoxError,
     http::{HttpRequest, HttpResponse},
     observe::Event,
-    refresh::Rejection,
+    refresh::{Rejection, Token},
     slot::Sharded,
 };
 
 /// Waits for a token, sends the request, and once more if its token was refused.
-pub(super) async fn wait_and_send<S, Q, R>(
-    context: Sharded<Context>,
+pub(super) async fn wait_and_send<S, Q, R, T>(
+    context: Sharded<Context<T>>,
+    key: T::Key,
     mut service: S,
     mut request: R::Sent,
     kept: Option<R::Kept>,
 ) -> Result<S::Response, BoxError>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    let epoch = inject(&context, 0, request.headers_mut()).await?;
+    let (owner, token) = context.tokens.obtain(&key, deadline(&context)).await?;
+    let epoch = insert(&token, request.headers_mut());
     let response = service.call(request).await.map_err(Into::into)?;
-    match kept.filter(|_| report(&context, epoch, &response)) {
-        Some(kept) => replay::<S, Q, R>(context, service, kept, epoch, response).await,
+    match kept.filter(|_| report(&context, owner, epoch, &response)) {
+        Some(kept) => replay::<S, Q, R, T>(context, owner, service, kept, epoch, response).await,
         None => Ok(response),
     }
 }
 
 /// Sends a request again with a token newer than the refused one. If there is none, or the request
 /// cannot be sent again, the refusal is the answer.
-pub(super) async fn replay<S, Q, R>(
-    context: Sharded<Context>,
+pub(super) async fn replay<S, Q, R, T>(
+    context: Sharded<Context<T>>,
+    owner: T::Owner,
     mut service: S,
     kept: R::Kept,
     refused: u64,
     refusal: S::Response,
 ) -> Result<S::Response, BoxError>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    if context.tokens.wait(refused, deadline(&context)).await.is_err() {
+    if context.tokens.newer(owner, refused, deadline(&context)).await.is_err() {
         return Ok(refusal);
     }
     let Some(mut request) = R::again(kept) else { return Ok(refusal) };
@@ -63,33 +69,38 @@ where
     drop(refusal);
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     // Only now: becoming ready may have taken longer than the token lives.
-    inject(&context, refused, request.headers_mut()).await?;
+    let token = context.tokens.newer(owner, refused, deadline(&context)).await?;
+    insert(&token, request.headers_mut());
     let response = service.call(request).await.map_err(Into::into)?;
     // A second refusal is the caller's, and does not count against the token: it is as new as can
     // be, so the fault is elsewhere.
-    context.tokens.emit(&Event::Replayed { status: response.status().as_u16() });
+    context.tokens.emit(owner, &Event::Replayed { status: response.status().as_u16() });
     Ok(response)
 }
 
 /// Tells the handle if the response refuses the token. Returns whether a newer one can be had.
-pub(super) fn report(context: &Context, epoch: u64, response: &impl HttpResponse) -> bool {
+pub(super) fn report<T: Tokens>(
+    context: &Context<T>,
+    owner: T::Owner,
+    epoch: u64,
+    response: &impl HttpResponse,
+) -> bool {
     let min_age = match verdict(response.status(), response.headers()) {
         Verdict::InvalidToken => Duration::ZERO,
         Verdict::Unexplained => context.options.bare_401_min_age,
         Verdict::Other => return false,
     };
-    match context.tokens.reject_older(epoch, min_age) {
+    match context.tokens.reject_older(owner, epoch, min_age) {
         Rejection::Accepted | Rejection::Superseded => true,
         Rejection::TooSoon => false,
     }
 }
 
-async fn inject(context: &Context, after: u64, headers: &mut HeaderMap) -> Result<u64, Error> {
-    let entry = context.tokens.wait(after, deadline(context)).await?;
-    headers.insert(AUTHORIZATION, entry.header().clone());
-    Ok(entry.epoch())
+fn insert(token: &Token, headers: &mut HeaderMap) -> u64 {
+    headers.insert(AUTHORIZATION, token.header_value());
+    token.epoch()
 }
 
-fn deadline(context: &Context) -> Instant {
+fn deadline<T>(context: &Context<T>) -> Instant {
     Instant::now() + context.options.wait
 }

@@ -35,8 +35,8 @@ pub enum ForeignOrigin {
 
 /// What every clone of a service reads: one copy for each shard of threads.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) tokens: TokenHandle,
+pub(super) struct Context<T = TokenHandle> {
+    pub(super) tokens: T,
     pub(super) origins: Arc<Origins>,
     pub(super) options: Options,
 }
@@ -67,7 +67,7 @@ pub(super) enum Admission {
     Refuse(Error),
 }
 
-impl Context {
+impl<T> Context<T> {
     /// Judged on every pass: a redirect follower above calls for each hop.
     pub(super) fn admit(&self, request: &impl HttpRequest) -> Admission {
         if !self.origins.allow(request.target()) {

@@ -12,10 +12,12 @@ use super::{
     attempt::{replay, report},
     context::Context,
     replay::Replay,
+    tokens::Tokens,
 };
 use crate::{
     error::{BoxError, Error},
     http::HttpResponse,
+    refresh::TokenHandle,
     slot::Sharded,
 };
 
@@ -24,24 +26,26 @@ pin_project! {
     ///
     /// In its common state it is the response of the service below and what is needed to report a
     /// refusal. Waiting for a token and sending again are rare, and boxed.
-    pub struct ResponseFuture<S, Q, R>
+    pub struct ResponseFuture<S, Q, R, T = TokenHandle>
     where
         R: Replay<Q>,
         S: Service<R::Sent>,
+        T: Tokens,
     {
         #[pin]
-        state: State<S, Q, R>,
+        state: State<S, Q, R, T>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, Q, R>
+    enum State<S, Q, R, T>
     where
         R: Replay<Q>,
         S: Service<R::Sent>,
+        T: Tokens,
     {
-        Sent { #[pin] response: S::Future, watch: Option<Watch<S, R::Kept>> },
+        Sent { #[pin] response: S::Future, watch: Option<Watch<S, R::Kept, T>> },
         Slow { response: Slow<S::Response> },
         Failed { error: Option<Error> },
     }
@@ -50,18 +54,20 @@ pin_project! {
 type Slow<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// What is needed to report a refusal, and to send the request again.
-pub(super) struct Watch<S, K> {
-    pub(super) context: Sharded<Context>,
+pub(super) struct Watch<S, K, T: Tokens> {
+    pub(super) context: Sharded<Context<T>>,
+    pub(super) owner: T::Owner,
     pub(super) epoch: u64,
     pub(super) again: Option<(S, K)>,
 }
 
-impl<S, Q, R> ResponseFuture<S, Q, R>
+impl<S, Q, R, T> ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {
-    pub(super) fn sent(response: S::Future, watch: Option<Watch<S, R::Kept>>) -> Self {
+    pub(super) fn sent(response: S::Future, watch: Option<Watch<S, R::Kept, T>>) -> Self {
         Self { state: State::Sent { response, watch } }
     }
 
@@ -76,8 +82,9 @@ where
     }
 }
 
-impl<S, Q, R> Future for ResponseFuture<S, Q, R>
+impl<S, Q, R, T> Future for ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent> + Send + 'static,
     S::Response: HttpResponse + Send + 'static,
@@ -94,14 +101,16 @@ where
             let slow = match state.as_mut().project() {
                 StateProj::Sent { response, watch } => {
                     let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let refused =
-                        watch.take().filter(|watch| report(&watch.context, watch.epoch, &response));
-                    let Some(Watch { context, epoch, again: Some((service, kept)) }) = refused
+                    let refused = watch.take().filter(|watch| {
+                        report(&watch.context, watch.owner, watch.epoch, &response)
+                    });
+                    let Some(Watch { context, owner, epoch, again: Some((service, kept)) }) =
+                        refused
                     else {
                         return Poll::Ready(Ok(response));
                     };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
-                    replay::<S, Q, R>(context, service, kept, epoch, response)
+                    replay::<S, Q, R, T>(context, owner, service, kept, epoch, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {
@@ -114,8 +123,9 @@ where
     }
 }
 
-impl<S, Q, R> fmt::Debug for ResponseFuture<S, Q, R>
+impl<S, Q, R, T> fmt::Debug for ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {

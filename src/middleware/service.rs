@@ -80,10 +80,19 @@ where
             let clone = self.inner.clone();
             let service = mem::replace(&mut self.inner, clone);
             let context = self.context.clone();
-            return ResponseFuture::slow(wait_and_send::<S, Q, R>(context, service, request, kept));
+            return ResponseFuture::slow(wait_and_send::<S, Q, R, _>(
+                context,
+                (),
+                service,
+                request,
+                kept,
+            ));
         };
         let response = self.inner.call(request);
         let again = kept.map(|kept| (self.inner.clone(), kept));
-        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), epoch, again }))
+        ResponseFuture::sent(
+            response,
+            Some(Watch { context: self.context.clone(), owner: (), epoch, again }),
+        )
     }
 }

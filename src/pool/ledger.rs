@@ -1,0 +1,366 @@
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    calendar::{Calendar, Found, Place},
+    life::{Life, Next, Phase},
+    recency::Recency,
+    rules::Rules,
+    shared::Map,
+    slab::Slab,
+    tenant::{ByKey, Tenant, TenantId},
+    timeline::Tick,
+};
+use crate::{observe::FetchReason, source::DynTokenSource, time::Moment};
+
+/// What is known of all tenants beside what requests read. Under one lock, which requests with a
+/// token at hand never take, and which is held for short and bounded times only. No code of a user
+/// runs under it but the key's `Hash` and `Eq`.
+pub(super) struct Ledger<K> {
+    tenants: Slab<Node<K>>,
+    calendar: Calendar,
+    recency: Recency,
+    /// Those whose fetch is put off: somebody waits for the first ones.
+    first: VecDeque<TenantId>,
+    then: VecDeque<TenantId>,
+    pub(super) running: usize,
+    pub(super) waiting: usize,
+    /// The last epoch of all: each token has one of its own, so that one which was refused is never
+    /// mistaken for another.
+    epochs: u64,
+    /// Until when the keeper sleeps.
+    pub(super) asleep_until: Tick,
+    pub(super) stopped: bool,
+}
+
+/// A tenant in the ledger.
+pub(super) struct Node<K> {
+    pub(super) tenant: Arc<Tenant<K>>,
+    pub(super) source: Option<Arc<dyn DynTokenSource>>,
+    pub(super) life: Life,
+    due: Tick,
+    place: Place,
+    /// Where it is in `recency`.
+    noted: u32,
+    position: u32,
+}
+
+/// What a look at tenants brought about, to be seen to once the lock is given back.
+pub(super) struct Outcome<K> {
+    pub(super) expired: Vec<(Arc<Tenant<K>>, u64)>,
+    /// Dropped without the lock: their sources are users' code.
+    pub(super) forgotten: Vec<Node<K>>,
+    pub(super) begun: Vec<(TenantId, FetchReason)>,
+}
+
+/// Whether there is room for another tenant.
+pub(super) enum Room {
+    Yes,
+    /// Unknown yet: it took long enough to look. Ask again.
+    Perhaps,
+    No,
+}
+
+impl<K> Outcome<K> {
+    pub(super) fn new() -> Self {
+        Self { expired: Vec::new(), forgotten: Vec::new(), begun: Vec::new() }
+    }
+}
+
+impl<K: Eq + std::hash::Hash> Ledger<K> {
+    pub(super) fn new(now: Tick) -> Self {
+        Self {
+            tenants: Slab::new(),
+            calendar: Calendar::new(now),
+            recency: Recency::default(),
+            first: VecDeque::new(),
+            then: VecDeque::new(),
+            running: 0,
+            waiting: 0,
+            epochs: 0,
+            asleep_until: Tick::NEVER,
+            stopped: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// One more than the highest number of a tenant.
+    pub(super) fn end(&self) -> u32 {
+        self.tenants.end()
+    }
+
+    pub(super) fn next_epoch(&mut self) -> u64 {
+        self.epochs += 1;
+        self.epochs
+    }
+
+    /// The tenant that is meant, if it is still there.
+    pub(super) fn node(&mut self, id: TenantId) -> Option<&mut Node<K>> {
+        let node = self.tenants.get_mut(id.id)?;
+        (node.tenant.id() == id).then_some(node)
+    }
+
+    pub(super) fn node_at(&mut self, id: u32) -> Option<&mut Node<K>> {
+        self.tenants.get_mut(id)
+    }
+
+    /// Makes room for one more tenant, if need be at the cost of the one that was used least
+    /// recently and is idle.
+    pub(super) fn make_room(
+        &mut self,
+        map: &Map<K>,
+        tick: Tick,
+        rules: &Rules,
+        outcome: &mut Outcome<K>,
+    ) -> Room {
+        if self.tenants.len() < rules.limits.max_tenants {
+            return Room::Yes;
+        }
+        for _ in 0..LONGEST_LOOK {
+            let Some(id) = self.recency.oldest() else { return Room::No };
+            let Some(node) = self.tenants.get_mut(id) else { return Room::No };
+            let noted = node.noted;
+            let used = node.life.last_used(&node.tenant);
+            if used > noted {
+                self.note_use(id, used);
+            } else if tick.since(Tick::from_seconds(used)) < rules.limits.evictable_after() {
+                return Room::No;
+            } else if !node.life.is_at_rest() {
+                self.note_use(id, tick.seconds());
+            } else {
+                outcome.forgotten.extend(self.forget(id, map));
+                return Room::Yes;
+            }
+        }
+        Room::Perhaps
+    }
+
+    /// Adds the tenant that `make` makes for the number it is given.
+    pub(super) fn add(
+        &mut self,
+        map: &Map<K>,
+        tick: Tick,
+        make: impl FnOnce(u32) -> Arc<Tenant<K>>,
+    ) -> Arc<Tenant<K>> {
+        let id = self.tenants.next();
+        let tenant = make(id);
+        let second = tick.seconds();
+        let position = self.recency.insert(id, second);
+        self.tenants.insert(Node {
+            tenant: tenant.clone(),
+            source: None,
+            life: Life::new(second),
+            due: Tick::FAR,
+            place: Place::Nowhere,
+            noted: second,
+            position,
+        });
+        map.pin().insert(ByKey(tenant.clone()));
+        self.schedule(id, tick);
+        tenant
+    }
+
+    /// Takes a tenant out of everything. Its token is out of service from here on.
+    pub(super) fn forget(&mut self, id: u32, map: &Map<K>) -> Option<Node<K>> {
+        let node = self.tenants.remove(id)?;
+        self.leave_calendar(node.place);
+        self.leave_recency(node.noted, node.position);
+        map.pin().remove(&node.tenant.key);
+        node.tenant.slot.clear();
+        Some(node)
+    }
+
+    /// Takes everything out.
+    pub(super) fn forget_all(&mut self, map: &Map<K>) -> Vec<Node<K>> {
+        let nodes: Vec<_> = self.tenants.drain().collect();
+        map.pin().clear();
+        for node in &nodes {
+            node.tenant.slot.clear();
+        }
+        self.calendar = Calendar::new(Tick::NEVER);
+        self.recency = Recency::default();
+        self.first.clear();
+        self.then.clear();
+        nodes
+    }
+
+    /// Has a tenant looked at when `due` has come, and not before.
+    pub(super) fn schedule(&mut self, id: u32, due: Tick) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        let place = node.place;
+        node.due = due;
+        self.leave_calendar(place);
+        let place = self.calendar.insert(id, due);
+        if let Some(node) = self.tenants.get_mut(id) {
+            node.place = place;
+        }
+    }
+
+    /// Has a tenant looked at now, or put before those whose token nobody misses.
+    pub(super) fn hurry(&mut self, id: u32, now: Tick) {
+        match self.tenants.get_mut(id).map(|node| node.life.phase) {
+            Some(Phase::Idle) => self.schedule(id, now),
+            Some(Phase::Queued) => self.enqueue(id),
+            _ => {}
+        }
+    }
+
+    /// When the keeper has something to do, at the earliest.
+    pub(super) fn next_due(&self) -> Option<Tick> {
+        self.calendar.next()
+    }
+
+    /// Whether the keeper has something to do before it would wake up.
+    pub(super) fn needs_keeper(&self, rules: &Rules) -> bool {
+        let sooner = self.calendar.next().is_some_and(|due| due < self.asleep_until);
+        sooner || (self.has_queue() && self.running < rules.limits.max_parallel)
+    }
+
+    fn has_queue(&self) -> bool {
+        !self.first.is_empty() || !self.then.is_empty()
+    }
+
+    /// Looks at those whose time has come, a bounded number. `true` if there may be more.
+    pub(super) fn look_at_due(
+        &mut self,
+        map: &Map<K>,
+        now: Moment,
+        rules: &Rules,
+        outcome: &mut Outcome<K>,
+    ) -> bool {
+        let tick = rules.timeline.tick(now);
+        for _ in 0..LONGEST_LOOK {
+            let Some(found) = self.calendar.pop(tick) else { return false };
+            let id = match found {
+                Found::Later(id) | Found::Soon(_, id) => id,
+            };
+            let Some(node) = self.tenants.get_mut(id) else { continue };
+            let due = node.due;
+            if let Found::Soon(tick, _) = found
+                && (node.place != Place::Soon || due != tick)
+            {
+                continue;
+            }
+            node.place = Place::Nowhere;
+            if due > tick {
+                self.schedule(id, due);
+            } else {
+                self.look(id, map, now, rules, outcome);
+            }
+        }
+        true
+    }
+
+    /// Starts as many fetches as may run.
+    pub(super) fn begin_queued(
+        &mut self,
+        map: &Map<K>,
+        now: Moment,
+        rules: &Rules,
+        outcome: &mut Outcome<K>,
+    ) {
+        while self.running < rules.limits.max_parallel {
+            let Some(id) = self.first.pop_front().or_else(|| self.then.pop_front()) else { return };
+            let Some(node) = self.node(id) else { continue };
+            if !matches!(node.life.phase, Phase::Queued | Phase::QueuedFirst) {
+                continue; // it was in both queues
+            }
+            // Much may have changed while it was in the queue.
+            node.life.phase = Phase::Idle;
+            let (next, expired) = node.life.next(&node.tenant, now, rules);
+            outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
+            match next {
+                Next::Fetch(reason) => {
+                    node.life.begin(rules.timeline.tick(now));
+                    outcome.begun.push((id, reason));
+                    self.running += 1;
+                    self.look_while_busy(id.id, now, rules);
+                }
+                Next::LookAgain(due) => self.schedule(id.id, due),
+                Next::Forget => outcome.forgotten.extend(self.forget(id.id, map)),
+            }
+        }
+    }
+
+    /// Looks at a tenant and does what is to be done, except for fetching.
+    pub(super) fn look(
+        &mut self,
+        id: u32,
+        map: &Map<K>,
+        now: Moment,
+        rules: &Rules,
+        outcome: &mut Outcome<K>,
+    ) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        let (next, expired) = node.life.next(&node.tenant, now, rules);
+        outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
+        let used = node.life.last_used(&node.tenant);
+        match next {
+            Next::Fetch(_) => {
+                self.enqueue(id);
+                self.look_while_busy(id, now, rules);
+            }
+            Next::LookAgain(due) => self.schedule(id, due),
+            Next::Forget => {
+                outcome.forgotten.extend(self.forget(id, map));
+                return;
+            }
+        }
+        self.note_use(id, used);
+    }
+
+    /// Has a tenant looked at again when its current token ends, should the fetch take that long.
+    fn look_while_busy(&mut self, id: u32, now: Moment, rules: &Rules) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        if let (Next::LookAgain(due), _) = node.life.next(&node.tenant, now, rules) {
+            self.schedule(id, due);
+        }
+    }
+
+    /// Puts a tenant in the queue of those whose token is to be fetched.
+    fn enqueue(&mut self, id: u32) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        let missed = node.life.waiting.is_some() || node.life.asked;
+        let (queue, phase) = match node.life.phase {
+            Phase::Idle | Phase::Queued if missed => (&mut self.first, Phase::QueuedFirst),
+            Phase::Idle => (&mut self.then, Phase::Queued),
+            _ => return,
+        };
+        node.life.phase = phase;
+        queue.push_back(node.tenant.id());
+    }
+
+    fn note_use(&mut self, id: u32, second: u32) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        if node.noted == second {
+            return;
+        }
+        let (noted, position) = (node.noted, node.position);
+        self.leave_recency(noted, position);
+        let position = self.recency.insert(id, second);
+        if let Some(node) = self.tenants.get_mut(id) {
+            (node.noted, node.position) = (second, position);
+        }
+    }
+
+    fn leave_recency(&mut self, noted: u32, position: u32) {
+        if let Some(moved) = self.recency.remove(noted, position)
+            && let Some(node) = self.tenants.get_mut(moved)
+        {
+            node.position = position;
+        }
+    }
+
+    fn leave_calendar(&mut self, place: Place) {
+        if let Some(moved) = self.calendar.remove(place)
+            && let Some(node) = self.tenants.get_mut(moved)
+        {
+            node.place = place;
+        }
+    }
+}
+
+/// How many tenants are looked at before others get their turn: some hundred microseconds.
+pub(super) const LONGEST_LOOK: u32 = 256;

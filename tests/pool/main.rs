@@ -1,0 +1,12 @@
+//! A token for each of many tenants: that none reaches another, and that many cost little.
+#![cfg(all(test, feature = "pool"))]
+#![allow(clippy::disallowed_methods, reason = "tests spawn")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod isolation;
+mod layer;
+mod life;
+mod limits;
+mod source;
+mod time;
