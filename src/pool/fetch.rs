@@ -81,7 +81,7 @@ where
             node.source = made;
         }
         ledger.look(id.id, &self.read.map, now, rules, &mut seen);
-        self.unlock(ledger);
+        self.unlock(ledger, rules.timeline.tick(now));
         drop(replaced);
 
         // After the lock: a thousand may wake up.
@@ -123,9 +123,10 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
+        let tick = self.0.tick();
         let mut ledger = self.0.ledger();
         ledger.running -= 1;
-        self.0.unlock(ledger);
+        self.0.unlock(ledger, tick);
         if self.0.is_ending() {
             self.0.wake.notify_one();
         }

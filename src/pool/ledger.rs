@@ -198,11 +198,14 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
     }
 
-    /// Has a tenant looked at now, or put before those whose token nobody misses.
-    pub(super) fn hurry(&mut self, id: u32, now: Tick) {
-        match self.tenants.get_mut(id).map(|node| node.life.phase) {
-            Some(Phase::Idle) => self.schedule(id, now),
-            Some(Phase::Queued) => self.enqueue(id),
+    /// Has a tenant looked at as soon as an attempt may be made, or put before those whose token
+    /// nobody misses.
+    pub(super) fn hurry(&mut self, id: u32, now: Tick, rules: &Rules) {
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        let at = node.life.attempt_at(rules).max(now);
+        match node.life.phase {
+            Phase::Idle if at < node.due => self.schedule(id, at),
+            Phase::Queued => self.enqueue(id),
             _ => {}
         }
     }
@@ -212,9 +215,11 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         self.calendar.next()
     }
 
-    /// Whether the keeper has something to do before it would wake up.
-    pub(super) fn needs_keeper(&self, rules: &Rules) -> bool {
-        let sooner = self.calendar.next().is_some_and(|due| due < self.asleep_until);
+    /// Whether the keeper has something to do before it would wake up. Its timer stands still while
+    /// the machine sleeps, so it may be late.
+    pub(super) fn needs_keeper(&self, now: Tick, rules: &Rules) -> bool {
+        let wakes = self.asleep_until.max(now);
+        let sooner = self.calendar.next().is_some_and(|due| due < wakes);
         sooner || (self.has_queue() && self.running < rules.limits.max_parallel)
     }
 

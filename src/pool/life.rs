@@ -139,12 +139,16 @@ impl Life {
                 Plan::Sleep(time) => break time,
             }
         };
-        if self.phase != Phase::Idle || self.waiting.is_some() {
-            return (Next::LookAgain(tick.after(due)), expired);
-        }
-        let idle = Tick::from_seconds(last_used).after(rules.limits.idle_timeout);
-        let next =
-            if idle <= tick { Next::Forget } else { Next::LookAgain(tick.after(due).min(idle)) };
+        let due = tick.after(due);
+        let timeout = rules.limits.idle_timeout;
+        let idle = Tick::from_seconds(last_used).after(timeout);
+        let next = if idle > tick {
+            Next::LookAgain(due.min(idle))
+        } else if self.is_at_rest() {
+            Next::Forget
+        } else {
+            Next::LookAgain(due.min(tick.after(timeout.max(SECOND))))
+        };
         (next, expired)
     }
 
@@ -322,6 +326,8 @@ impl Life {
         Rejection::Accepted
     }
 }
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The longest time without a look: the clocks are compared for all tenants at once.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

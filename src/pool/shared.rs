@@ -72,7 +72,7 @@ where
             let tick = self.tick();
             let mut ledger = self.ledger();
             ledger.schedule(tenant.id().id, tick);
-            self.unlock(ledger);
+            self.unlock(ledger, tick);
         }
     }
 
@@ -87,7 +87,7 @@ where
             return outcome;
         }
         ledger.schedule(id.id, tick);
-        self.unlock(ledger);
+        self.unlock(ledger, tick);
         self.emit(&tenant.key, &Event::Rejected { epoch });
         outcome
     }
@@ -152,8 +152,8 @@ where
     }
 
     /// Gives the lock back, and wakes the keeper if there is something to do for it.
-    pub(super) fn unlock(&self, ledger: MutexGuard<'_, Ledger<K>>) {
-        let needed = ledger.needs_keeper(&self.rules);
+    pub(super) fn unlock(&self, ledger: MutexGuard<'_, Ledger<K>>, tick: Tick) {
+        let needed = ledger.needs_keeper(tick, &self.rules);
         drop(ledger);
         if needed {
             self.wake.notify_one();

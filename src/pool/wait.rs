@@ -128,14 +128,11 @@ where
         }
         waiting.count += 1;
         let changed = waiting.changed.clone();
-        let paused = life.is_paused(tick, &self.rules);
         ledger.waiting += 1;
         // The keeper may not know yet that the token is gone: timers stand still while a machine
-        // sleeps. During a pause it knows.
-        if !paused {
-            ledger.hurry(id.id, tick);
-        }
-        self.unlock(ledger);
+        // sleeps.
+        ledger.hurry(id.id, tick, &self.rules);
+        self.unlock(ledger, tick);
         Ok(Some(Place { shared: self, id, changed }))
     }
 
@@ -159,7 +156,7 @@ where
                         Arc::new(Tenant::new(key.clone(), id, Slot::new(self.clock.clone())))
                     })
                 });
-                self.unlock(ledger);
+                self.unlock(ledger, tick);
                 (room, tenant)
             };
             self.settle(outcome);

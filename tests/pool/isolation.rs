@@ -140,7 +140,7 @@ async fn tex_03_two_subjects_interleaved_ten_thousand_times_never_cross_over() {
         }
         sleep(Duration::from_millis(n.into()) / 100).await;
     }
-    assert!(scripts.count() > 1000, "tokens were exchanged all the time: {}", scripts.count());
+    assert!(scripts.count() > 500, "tokens were exchanged all the time: {}", scripts.count());
 }
 
 /// Threads read while tenants come, go and are renewed: a bounded time, on the real clock.
@@ -174,9 +174,10 @@ fn i10_threads_see_only_their_tenants_tokens_while_tenants_come_and_go() {
                 let token = pool.token(&key).await.unwrap();
                 belongs(key, token.access_token().expose());
                 newest[key as usize].store(token.epoch(), Ordering::Release);
-                if n % 3 == 0 {
+                if n % 400 == 0 {
+                    // The next fetch keeps its pace: half a second.
                     pool.reject(&key, token.epoch());
-                } else if n % 5 == 0 {
+                } else if n % 3 == 0 {
                     pool.remove(&key);
                 }
             }

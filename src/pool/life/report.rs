@@ -11,12 +11,8 @@ use crate::{
 };
 
 impl Life {
-    /// Whether no attempt may be made now.
-    pub(in super::super) fn is_paused(&self, tick: Tick, rules: &Rules) -> bool {
-        tick < self.attempt_at(rules)
-    }
-
-    fn attempt_at(&self, rules: &Rules) -> Tick {
+    /// When an attempt may be made, at the earliest.
+    pub(in super::super) fn attempt_at(&self, rules: &Rules) -> Tick {
         let paused = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| trouble.paused_until);
         self.not_before(rules).max(paused)
     }
@@ -27,7 +23,7 @@ impl Life {
         // While the first token is awaited, a failure that may pass is worth waiting for. Later, an
         // outage should be seen at once.
         let hopeless = self.missing != FetchReason::Initial || !error.is_retryable();
-        let refuse = hopeless && self.phase == Phase::Idle && self.is_paused(tick, rules);
+        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(rules);
         refuse.then_some(error)
     }
 
