@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    calendar::{Calendar, Found, Place},
+    calendar::{Calendar, Step},
     life::{Life, Next, Phase},
     recency::Recency,
     rules::Rules,
@@ -37,11 +37,6 @@ pub(super) struct Node<K> {
     pub(super) tenant: Arc<Tenant<K>>,
     pub(super) source: Option<Arc<dyn DynTokenSource>>,
     pub(super) life: Life,
-    due: Tick,
-    place: Place,
-    /// Where it is in `recency`.
-    noted: u32,
-    position: u32,
 }
 
 /// What a look at tenants brought about, to be seen to once the lock is given back.
@@ -71,7 +66,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         Self {
             tenants: Slab::new(),
             calendar: Calendar::new(now),
-            recency: Recency::default(),
+            recency: Recency::new(),
             first: VecDeque::new(),
             then: VecDeque::new(),
             running: 0,
@@ -121,9 +116,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         for _ in 0..LONGEST_LOOK {
             let Some(id) = self.recency.oldest() else { return Room::No };
             let Some(node) = self.tenants.get_mut(id) else { return Room::No };
-            let noted = node.noted;
             let used = node.life.last_used(&node.tenant);
-            if used > noted {
+            if used > self.recency.noted(id) {
                 self.note_use(id, used);
             } else if tick.since(Tick::from_seconds(used)) < rules.limits.evictable_after() {
                 return Room::No;
@@ -147,26 +141,19 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let id = self.tenants.next();
         let tenant = make(id);
         let second = tick.seconds();
-        let position = self.recency.insert(id, second);
-        self.tenants.insert(Node {
-            tenant: tenant.clone(),
-            source: None,
-            life: Life::new(second),
-            due: Tick::FAR,
-            place: Place::Nowhere,
-            noted: second,
-            position,
-        });
+        self.recency.insert(id, second);
+        let life = Life::new(second);
+        self.tenants.insert(Node { tenant: tenant.clone(), source: None, life });
         map.pin().insert(ByKey(tenant.clone()));
-        self.schedule(id, tick);
+        self.schedule(id, Tick::NEVER);
         tenant
     }
 
     /// Takes a tenant out of everything. Its token is out of service from here on.
     pub(super) fn forget(&mut self, id: u32, map: &Map<K>) -> Option<Node<K>> {
         let node = self.tenants.remove(id)?;
-        self.leave_calendar(node.place);
-        self.leave_recency(node.noted, node.position);
+        self.calendar.remove(id);
+        self.recency.remove(id);
         map.pin().remove(&node.tenant.key);
         node.tenant.slot.clear();
         Some(node)
@@ -180,31 +167,25 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             node.tenant.slot.clear();
         }
         self.calendar = Calendar::new(Tick::NEVER);
-        self.recency = Recency::default();
+        self.recency = Recency::new();
         self.first.clear();
         self.then.clear();
         nodes
     }
 
-    /// Has a tenant looked at when `due` has come, and not before.
+    /// Has a tenant looked at when `due` has come, and not before; at [`Tick::NEVER`] at once.
     pub(super) fn schedule(&mut self, id: u32, due: Tick) {
-        let Some(node) = self.tenants.get_mut(id) else { return };
-        let place = node.place;
-        node.due = due;
-        self.leave_calendar(place);
-        let place = self.calendar.insert(id, due);
-        if let Some(node) = self.tenants.get_mut(id) {
-            node.place = place;
-        }
+        self.calendar.insert(id, due);
     }
 
     /// Has a tenant looked at as soon as an attempt may be made, or put before those whose token
     /// nobody misses.
     pub(super) fn hurry(&mut self, id: u32, now: Tick, rules: &Rules) {
         let Some(node) = self.tenants.get_mut(id) else { return };
-        let at = node.life.attempt_at(rules).max(now);
+        let at = node.life.attempt_at(rules);
+        let at = if at <= now { Tick::NEVER } else { at };
         match node.life.phase {
-            Phase::Idle if at < node.due => self.schedule(id, at),
+            Phase::Idle if at < self.calendar.due(id) => self.schedule(id, at),
             Phase::Queued => self.enqueue(id),
             _ => {}
         }
@@ -237,22 +218,10 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     ) -> bool {
         let tick = rules.timeline.tick(now);
         for _ in 0..LONGEST_LOOK {
-            let Some(found) = self.calendar.pop(tick) else { return false };
-            let id = match found {
-                Found::Later(id) | Found::Soon(_, id) => id,
-            };
-            let Some(node) = self.tenants.get_mut(id) else { continue };
-            let due = node.due;
-            if let Found::Soon(tick, _) = found
-                && (node.place != Place::Soon || due != tick)
-            {
-                continue;
-            }
-            node.place = Place::Nowhere;
-            if due > tick {
-                self.schedule(id, due);
-            } else {
-                self.look(id, map, now, rules, outcome);
+            match self.calendar.step(tick) {
+                Some(Step::Due(id)) => self.look(id, map, now, rules, outcome),
+                Some(Step::Sorted) => {}
+                None => return false,
             }
         }
         true
@@ -338,31 +307,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     }
 
     fn note_use(&mut self, id: u32, second: u32) {
-        let Some(node) = self.tenants.get_mut(id) else { return };
-        if node.noted == second {
-            return;
-        }
-        let (noted, position) = (node.noted, node.position);
-        self.leave_recency(noted, position);
-        let position = self.recency.insert(id, second);
-        if let Some(node) = self.tenants.get_mut(id) {
-            (node.noted, node.position) = (second, position);
-        }
-    }
-
-    fn leave_recency(&mut self, noted: u32, position: u32) {
-        if let Some(moved) = self.recency.remove(noted, position)
-            && let Some(node) = self.tenants.get_mut(moved)
-        {
-            node.position = position;
-        }
-    }
-
-    fn leave_calendar(&mut self, place: Place) {
-        if let Some(moved) = self.calendar.remove(place)
-            && let Some(node) = self.tenants.get_mut(moved)
-        {
-            node.place = place;
+        if self.recency.noted(id) != second {
+            self.recency.remove(id);
+            self.recency.insert(id, second);
         }
     }
 }

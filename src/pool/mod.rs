@@ -63,11 +63,13 @@
 
 mod builder;
 mod calendar;
+mod chunks;
 mod fetch;
 mod handle;
 mod keeper;
 mod ledger;
 mod life;
+mod lists;
 mod recency;
 mod rules;
 mod shared;

@@ -71,7 +71,9 @@ where
             // Nobody had used the token, so it was not renewed. Now it is.
             let tick = self.tick();
             let mut ledger = self.ledger();
-            ledger.schedule(tenant.id().id, tick);
+            if ledger.node(tenant.id()).is_some() {
+                ledger.schedule(tenant.id().id, Tick::NEVER);
+            }
             self.unlock(ledger, tick);
         }
     }
@@ -86,7 +88,7 @@ where
         if outcome != Rejection::Accepted {
             return outcome;
         }
-        ledger.schedule(id.id, tick);
+        ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
         self.emit(&tenant.key, &Event::Rejected { epoch });
         outcome

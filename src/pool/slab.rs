@@ -1,17 +1,25 @@
+use std::mem;
+
+use super::chunks::Chunks;
+
 /// Values with a number each, which is given to another value once the first is gone.
-///
-/// It grows by a chunk, never by moving what it holds: with a million values, that would hold up
-/// everybody who waits for the lock around it.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Vec<Option<T>>>,
-    free: Vec<u32>,
+    places: Chunks<Place<T>>,
+    /// The first of the places that are free; each knows the next.
+    free: u32,
     len: usize,
+}
+
+#[derive(Debug)]
+enum Place<T> {
+    Taken(T),
+    Free(u32),
 }
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
+        Self { places: Chunks::new(), free: NONE, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -20,57 +28,53 @@ impl<T> Slab<T> {
 
     /// One more than the highest number that was ever given.
     pub(super) fn end(&self) -> u32 {
-        let full = self.chunks.len().saturating_sub(1) * CHUNK;
-        u32::try_from(full + self.chunks.last().map_or(0, Vec::len)).unwrap_or(u32::MAX)
+        self.places.len()
     }
 
     /// The number that the next value will have.
     pub(super) fn next(&self) -> u32 {
-        self.free.last().copied().unwrap_or_else(|| self.end())
+        if self.free == NONE { self.end() } else { self.free }
     }
 
     /// Adds a value under [`next`](Self::next).
     pub(super) fn insert(&mut self, value: T) {
         self.len += 1;
-        if let Some(id) = self.free.pop() {
-            if let Some(place) = self.place(id) {
-                *place = Some(value);
+        match self.places.get_mut(self.free) {
+            Some(place) => {
+                if let Place::Free(next) = mem::replace(place, Place::Taken(value)) {
+                    self.free = next;
+                }
             }
-            return;
-        }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.push(Some(value));
+            None => self.places.push(Place::Taken(value)),
         }
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.place(id)?.as_mut()
+        match self.places.get_mut(id)? {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        }
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
-        let value = self.place(id)?.take()?;
-        self.free.push(id);
+        let place = self.places.get_mut(id).filter(|place| matches!(place, Place::Taken(_)))?;
+        let Place::Taken(value) = mem::replace(place, Place::Free(self.free)) else { return None };
+        self.free = id;
         self.len -= 1;
         Some(value)
     }
 
     /// Takes everything out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
-        let all = std::mem::replace(self, Self::new());
-        all.chunks.into_iter().flatten().flatten()
-    }
-
-    fn place(&mut self, id: u32) -> Option<&mut Option<T>> {
-        let id = id as usize;
-        self.chunks.get_mut(id / CHUNK)?.get_mut(id % CHUNK)
+        let all = mem::replace(self, Self::new());
+        all.places.into_iter().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Free(_) => None,
+        })
     }
 }
 
-/// A small pool is small, and the page of chunks of a large one too.
-const CHUNK: usize = 256;
+const NONE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -87,11 +91,14 @@ mod tests {
         assert_eq!(slab.remove(7), Some(7));
         assert_eq!(slab.remove(7), None);
         assert_eq!(slab.get_mut(7), None);
-        assert_eq!(slab.next(), 7);
-        slab.insert(70);
-        assert_eq!(slab.get_mut(7), Some(&mut 70));
-        assert_eq!((slab.len(), slab.next()), (1000, 1000));
-        assert_eq!(slab.drain().count(), 1000);
+        assert_eq!(slab.remove(300), Some(300));
+        for expected in [300, 7, 1000] {
+            assert_eq!(slab.next(), expected);
+            slab.insert(expected * 10);
+            assert_eq!(slab.get_mut(expected), Some(&mut (expected * 10)));
+        }
+        assert_eq!((slab.len(), slab.end()), (1001, 1001));
+        assert_eq!(slab.drain().count(), 1001);
         assert_eq!((slab.len(), slab.next()), (0, 0));
     }
 }

@@ -199,7 +199,7 @@ async fn a_request_with_a_token_at_hand_allocates_nothing_and_does_not_wait() {
     };
     let mut cx = Context::from_waker(Waker::noop());
     let building = send(&mut || request().headers().is_empty());
-    let mut once = |service: &mut dyn FnMut(Request<()>) -> bool| send(&mut || service(request()));
+    let once = |service: &mut dyn FnMut(Request<()>) -> bool| send(&mut || service(request()));
     let kept = once(&mut |request| {
         assert!(kept.poll_ready(&mut cx).is_ready());
         std::pin::pin!(kept.call(request)).poll(&mut cx).is_ready()

@@ -15,14 +15,14 @@ use tower_oauth::{Error, FetchContext, TokenPool, TokenSet, TokenSource, pool::T
 
 use crate::common::script::{Script, Step};
 
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-pub const fn secs(secs: u64) -> Duration {
+pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
 /// A script for each tenant, whose tokens begin with the tenant's key: `acme/token-1`.
-pub struct Scripts<K> {
+pub(crate) struct Scripts<K> {
     otherwise: Step,
     scripts: Arc<Mutex<HashMap<K, Script>>>,
     gauge: Arc<Gauge>,
@@ -30,37 +30,37 @@ pub struct Scripts<K> {
 
 /// How many fetches run, and how many did at most.
 #[derive(Default)]
-pub struct Gauge {
+pub(crate) struct Gauge {
     now: AtomicUsize,
-    pub peak: AtomicUsize,
-    pub made: AtomicUsize,
+    pub(crate) peak: AtomicUsize,
+    pub(crate) made: AtomicUsize,
 }
 
 impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Scripts<K> {
-    pub fn new(otherwise: Step) -> Self {
+    pub(crate) fn new(otherwise: Step) -> Self {
         Self { otherwise, scripts: Arc::default(), gauge: Arc::default() }
     }
 
-    pub fn tokens(lifetime: Duration) -> Self {
+    pub(crate) fn tokens(lifetime: Duration) -> Self {
         Self::new(Step::Token(lifetime))
     }
 
     /// The script of a tenant, which may not be there yet.
-    pub fn of(&self, key: &K) -> Script {
+    pub(crate) fn of(&self, key: &K) -> Script {
         let mut scripts = self.scripts.lock().unwrap();
         scripts.entry(key.clone()).or_insert_with(|| Script::new(self.otherwise.clone())).clone()
     }
 
     /// How many fetches have started, of all tenants.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.scripts.lock().unwrap().values().map(Script::count).sum()
     }
 
-    pub fn gauge(&self) -> &Gauge {
+    pub(crate) fn gauge(&self) -> &Gauge {
         &self.gauge
     }
 
-    pub fn builder(&self) -> TokenPoolBuilder<K> {
+    pub(crate) fn builder(&self) -> TokenPoolBuilder<K> {
         let this = self.clone();
         TokenPool::builder(move |key: &K| {
             this.gauge.made.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Scripts<K> {
         })
     }
 
-    pub fn spawn(&self) -> TokenPool<K> {
+    pub(crate) fn spawn(&self) -> TokenPool<K> {
         self.builder().spawn()
     }
 }
@@ -120,13 +120,13 @@ impl Drop for Running<'_> {
 }
 
 /// Lets every task run that can.
-pub async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-pub async fn value<K>(pool: &TokenPool<K>, key: &K) -> String
+pub(crate) async fn value<K>(pool: &TokenPool<K>, key: &K) -> String
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
