@@ -223,6 +223,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
                 Some(Step::Sorted) => {}
                 None => return false,
             }
+            if outcome.forgotten.len() >= LONGEST_FAREWELL {
+                break;
+            }
         }
         true
     }
@@ -313,6 +316,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
     }
 }
+
+/// How many tenants are dropped before others get their turn: it takes longer than a look.
+const LONGEST_FAREWELL: usize = 32;
 
 /// How many tenants are looked at before others get their turn: some hundred microseconds.
 pub(super) const LONGEST_LOOK: u32 = 256;

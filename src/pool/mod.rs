@@ -39,6 +39,14 @@
 //! # }
 //! ```
 //!
+//! # The key
+//!
+//! Two requests with equal keys get the same token, so the key must name everything that the token
+//! depends on: beside the tenant, the scopes, the audience or the resource, the subject, if they
+//! differ from request to request. Use a type with a field for each, and sets for what has no order:
+//! `(tenant, BTreeSet<scope>)`. Better an `Arc<str>` than a `String`, as a key is made for each
+//! request.
+//!
 //! # Who is kept, and for how long
 //!
 //! - A token is renewed before it expires if it was used at least once. One that nobody has used

@@ -1,6 +1,7 @@
 //! I10: whatever happens in whatever order, no tenant's token reaches another tenant.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use proptest::prelude::*;
 use tokio::time::sleep;
-use tower_oauth::{ErrorKind, TokenPool};
+use tower_oauth::{ErrorKind, TokenPool, TokenSet, source_fn};
 
 use crate::{
     common::script::{Step, fail},
@@ -141,6 +142,28 @@ async fn tex_03_two_subjects_interleaved_ten_thousand_times_never_cross_over() {
         sleep(Duration::from_millis(n.into()) / 100).await;
     }
     assert!(scripts.count() > 500, "tokens were exchanged all the time: {}", scripts.count());
+}
+
+/// Each field of a key is a dimension; sets have no order.
+#[tokio::test(start_paused = true)]
+async fn rfr_12_every_part_of_a_key_counts_and_the_order_of_a_set_does_not() {
+    type Key = (&'static str, BTreeSet<&'static str>, Option<&'static str>);
+    let pool = TokenPool::builder(|key: &Key| {
+        let token = format!("{key:?}").replace([' ', '"'], "");
+        source_fn(move |_| std::future::ready(TokenSet::bearer(&*token)))
+    })
+    .spawn();
+    let mut seen = BTreeSet::new();
+    for client in ["a", "b"] {
+        for scopes in [["read", "write"], ["write", "read"], ["read", "read"]] {
+            for audience in [None, Some("x"), Some("y")] {
+                let key = (client, scopes.into(), audience);
+                let token = pool.token(&key).await.unwrap();
+                seen.insert(token.access_token().expose().to_owned());
+            }
+        }
+    }
+    assert_eq!((seen.len(), pool.len()), (12, 12));
 }
 
 /// Threads read while tenants come, go and are renewed: a bounded time, on the real clock.

@@ -123,8 +123,8 @@ async fn a_failing_tenant_is_tried_again_only_while_somebody_asks() {
         assert!(asked.elapsed() < secs(1));
         sleep(Duration::from_millis(100)).await;
     }
-    let tries = scripts.count() - tried;
-    assert!((20..=200).contains(&tries), "{tries} in ten minutes");
+    let attempts = scripts.count() - tried;
+    assert!((20..=200).contains(&attempts), "{attempts} in ten minutes");
     // And it recovers within one pause.
     scripts.of(&1).otherwise(Step::Token(HOUR));
     sleep(secs(31)).await;

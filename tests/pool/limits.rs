@@ -131,7 +131,7 @@ async fn a_crowd_of_keys_never_exceeds_the_bound() {
     let outcomes = callers.join_all().await;
     let served = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!((served, pool.len()), (100, 100));
-    assert!(outcomes.iter().flat_map(|o| o.as_ref().err()).all(|k| *k == ErrorKind::Overloaded));
+    assert!(outcomes.iter().filter_map(|o| o.as_ref().err()).all(|k| *k == ErrorKind::Overloaded));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ pub(crate) const fn secs(secs: u64) -> Duration {
 /// A script for each tenant, whose tokens begin with the tenant's key: `acme/token-1`.
 pub(crate) struct Scripts<K> {
     otherwise: Step,
-    scripts: Arc<Mutex<HashMap<K, Script>>>,
+    by_key: Arc<Mutex<HashMap<K, Script>>>,
     gauge: Arc<Gauge>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Gauge {
 
 impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Scripts<K> {
     pub(crate) fn new(otherwise: Step) -> Self {
-        Self { otherwise, scripts: Arc::default(), gauge: Arc::default() }
+        Self { otherwise, by_key: Arc::default(), gauge: Arc::default() }
     }
 
     pub(crate) fn tokens(lifetime: Duration) -> Self {
@@ -47,13 +47,13 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Scripts<K> {
 
     /// The script of a tenant, which may not be there yet.
     pub(crate) fn of(&self, key: &K) -> Script {
-        let mut scripts = self.scripts.lock().unwrap();
+        let mut scripts = self.by_key.lock().unwrap();
         scripts.entry(key.clone()).or_insert_with(|| Script::new(self.otherwise.clone())).clone()
     }
 
     /// How many fetches have started, of all tenants.
     pub(crate) fn count(&self) -> usize {
-        self.scripts.lock().unwrap().values().map(Script::count).sum()
+        self.by_key.lock().unwrap().values().map(Script::count).sum()
     }
 
     pub(crate) fn gauge(&self) -> &Gauge {
@@ -75,8 +75,8 @@ impl<K: Hash + Eq + Clone + Display + Send + Sync + 'static> Scripts<K> {
 
 impl<K> Clone for Scripts<K> {
     fn clone(&self) -> Self {
-        let (scripts, gauge) = (self.scripts.clone(), self.gauge.clone());
-        Self { otherwise: self.otherwise.clone(), scripts, gauge }
+        let (by_key, gauge) = (self.by_key.clone(), self.gauge.clone());
+        Self { otherwise: self.otherwise.clone(), by_key, gauge }
     }
 }
 
