@@ -43,6 +43,7 @@
 //! | build the token request | [`grant`], [`client_auth`] |
 //! | bring tokens from elsewhere | [`source`] |
 //! | keep a token fresh, ask for its state | [`refresh`] |
+//! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read secrets | [`secret`] |
 //! | see what happens | [`observe`] |
@@ -58,6 +59,7 @@
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
+//! | `pool` | no | [`TokenPool`], a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -91,6 +93,9 @@ pub mod http;
 pub mod jose;
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
+pub mod pool;
 pub mod refresh;
 pub mod secret;
 pub(crate) mod slot;
@@ -114,6 +119,11 @@ pub use crate::{
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},
+};
+#[cfg(feature = "pool")]
+pub use crate::{
+    middleware::{KeyedOAuth, KeyedOAuthLayer, MissingKey},
+    pool::TokenPool,
 };
 
 #[cfg(feature = "private-key-jwt")]

@@ -41,7 +41,9 @@ pub enum ErrorKind {
     Origin,
     /// The request already has an `Authorization` header, and the layer refuses such requests.
     AuthorizationPresent,
-    /// More requests wait for a token than allowed.
+    /// The request names no tenant, and the layer refuses such requests.
+    NoKey,
+    /// More requests wait for a token than allowed, or more tenants are in use.
     Overloaded,
     /// The refresher has ended: `shutdown()` was called, or its runtime is gone.
     Shutdown,
@@ -60,6 +62,7 @@ impl ErrorKind {
                 | Self::Denied
                 | Self::Origin
                 | Self::AuthorizationPresent
+                | Self::NoKey
                 | Self::Shutdown
         )
     }
@@ -83,6 +86,7 @@ impl ErrorKind {
             Self::Panic => "panic",
             Self::Origin => "origin",
             Self::AuthorizationPresent => "authorization_present",
+            Self::NoKey => "no_key",
             Self::Overloaded => "overloaded",
             Self::Shutdown => "shutdown",
         }

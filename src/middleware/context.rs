@@ -32,8 +32,8 @@ pub enum ForeignOrigin {
 
 /// What every clone of a service reads: one copy for each shard of threads.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) tokens: TokenHandle,
+pub(super) struct Context<T = TokenHandle> {
+    pub(super) tokens: T,
     pub(super) origins: Arc<Origins>,
     pub(super) options: Options,
 }
@@ -64,9 +64,12 @@ pub(super) enum Exempt {
     Foreign,
     /// It has an `Authorization` header, which is not to be replaced.
     Present,
+    /// It names no tenant.
+    #[cfg(feature = "pool")]
+    NoKey,
 }
 
-impl Context {
+impl<T> Context<T> {
     /// Whether the token takes the place of an `Authorization` header.
     pub(super) fn replaces(&self) -> bool {
         self.options.existing == ExistingAuthorization::Replace

@@ -12,10 +12,12 @@ use super::{
     attempt::{Sent, replay, report},
     context::Context,
     replay::Replay,
+    tokens::Tokens,
 };
 use crate::{
     error::{BoxError, Error},
     http::HttpResponse,
+    refresh::TokenHandle,
     slot::Sharded,
 };
 
@@ -24,24 +26,26 @@ pin_project! {
     ///
     /// In its common state it is the response of the service below and what is needed to report a
     /// refusal. Waiting for a token and sending again are rare, and boxed.
-    pub struct ResponseFuture<S, Q, R>
+    pub struct ResponseFuture<S, Q, R, T = TokenHandle>
     where
         R: Replay<Q>,
         S: Service<R::Sent>,
+        T: Tokens,
     {
         #[pin]
-        state: State<S, Q, R>,
+        state: State<S, Q, R, T>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, Q, R>
+    enum State<S, Q, R, T>
     where
         R: Replay<Q>,
         S: Service<R::Sent>,
+        T: Tokens,
     {
-        Sent { #[pin] response: S::Future, watch: Option<Watch<S, R::Kept>> },
+        Sent { #[pin] response: S::Future, watch: Option<Watch<S, R::Kept, T>> },
         Slow { response: Slow<S::Response> },
         Failed { error: Option<Error> },
     }
@@ -50,18 +54,19 @@ pin_project! {
 type Slow<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// What is needed to report a refusal, and to send the request again.
-pub(super) struct Watch<S, K> {
-    pub(super) context: Sharded<Context>,
-    pub(super) sent: Sent,
+pub(super) struct Watch<S, K, T: Tokens> {
+    pub(super) context: Sharded<Context<T>>,
+    pub(super) sent: Sent<T::Owner>,
     pub(super) again: Option<(S, K)>,
 }
 
-impl<S, Q, R> ResponseFuture<S, Q, R>
+impl<S, Q, R, T> ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {
-    pub(super) fn sent(response: S::Future, watch: Option<Watch<S, R::Kept>>) -> Self {
+    pub(super) fn sent(response: S::Future, watch: Option<Watch<S, R::Kept, T>>) -> Self {
         Self { state: State::Sent { response, watch } }
     }
 
@@ -76,8 +81,9 @@ where
     }
 }
 
-impl<S, Q, R> Future for ResponseFuture<S, Q, R>
+impl<S, Q, R, T> Future for ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent> + Send + 'static,
     S::Response: HttpResponse + Send + 'static,
@@ -101,7 +107,7 @@ where
                         return Poll::Ready(Ok(response));
                     };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
-                    replay::<S, Q, R>(context, service, kept, sent.epoch, response)
+                    replay::<S, Q, R, T>(context, service, kept, sent, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {
@@ -114,8 +120,9 @@ where
     }
 }
 
-impl<S, Q, R> fmt::Debug for ResponseFuture<S, Q, R>
+impl<S, Q, R, T> fmt::Debug for ResponseFuture<S, Q, R, T>
 where
+    T: Tokens,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {

@@ -26,13 +26,19 @@ mod attempt;
 mod challenge;
 mod context;
 mod future;
+#[cfg(feature = "pool")]
+mod keyed;
 mod layer;
 mod origin;
 mod replay;
 mod service;
+mod tokens;
 
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
+#[cfg(feature = "pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
+pub use keyed::{KeyedOAuth, KeyedOAuthLayer, MissingKey};
 pub use layer::OAuthLayer;
 pub use origin::Origins;
 #[cfg(feature = "reqwest")]

@@ -81,7 +81,7 @@ where
         let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
             return self.wait(request);
         };
-        let sent = Sent::new(&request, epoch);
+        let sent = Sent::new(&request, (), epoch);
         let (request, kept) = self.replay.keep(request);
         let response = self.inner.call(request);
         let again = kept.map(|kept| (self.inner.clone(), kept));
@@ -119,6 +119,6 @@ impl<S, R> OAuth<S, R> {
         let clone = self.inner.clone();
         let service = mem::replace(&mut self.inner, clone);
         let context = self.context.clone();
-        ResponseFuture::slow(wait_and_send::<S, Q, R>(context, service, request, kept))
+        ResponseFuture::slow(wait_and_send::<S, Q, R, _>(context, (), service, request, kept))
     }
 }

@@ -54,14 +54,7 @@ impl TokenHandleBuilder {
     ///
     /// [`ConfigError::Setting`] unless `0 <= start <= end < 1`.
     pub fn margin(mut self, margin: Range<f64>) -> Result<Self, ConfigError> {
-        if !(0.0 <= margin.start && margin.start <= margin.end && margin.end < 1.0) {
-            return Err(ConfigError::Setting {
-                name: "margin",
-                value: format!("{margin:?}"),
-                reason: "it is a part of the lifetime, from 0 to less than 1, such as 0.15..0.25",
-            });
-        }
-        self.policy.margin = margin;
+        self.policy.set_margin(margin)?;
         Ok(self)
     }
 

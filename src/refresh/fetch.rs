@@ -1,3 +1,11 @@
+#[cfg(feature = "pool")]
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+};
+
 use std::sync::Arc;
 
 use tokio::{
@@ -38,13 +46,40 @@ impl Fetch {
     pub(super) async fn ended(&mut self) -> Result<TokenSet, Error> {
         (&mut self.task).await.unwrap_or_else(|failure| {
             Err(if failure.is_panic() {
-                // Not the panic's message: it may hold anything.
-                Error::new(ErrorKind::Panic, "the token source panicked")
+                panicked()
             } else {
                 Error::new(ErrorKind::Shutdown, "the runtime ended while a token was fetched")
             })
         })
     }
+}
+
+/// Runs a fetch on a task of its own, as [`Fetch::start`] does, and hands the outcome to `done`
+/// there.
+#[cfg(feature = "pool")]
+#[expect(clippy::disallowed_methods, reason = "a fetch is owned by nobody who can drop it")]
+pub(crate) fn fetch_then(
+    source: Arc<dyn DynTokenSource>,
+    cx: FetchContext,
+    done: impl FnOnce(Result<TokenSet, Error>) + Send + 'static,
+) {
+    let started = Instant::now();
+    tokio::spawn(async move {
+        let outcome = {
+            let mut fetch = pin!(run(source, cx, started));
+            poll_fn(|task| {
+                catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(task)))
+                    .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+            })
+            .await
+        };
+        done(outcome);
+    });
+}
+
+fn panicked() -> Error {
+    // Not the panic's message: it may hold anything.
+    Error::new(ErrorKind::Panic, "the token source panicked")
 }
 
 async fn run(

@@ -30,6 +30,13 @@ mod shared;
 mod status;
 mod token;
 
+#[cfg(feature = "pool")]
+pub(crate) use self::{
+    fetch::fetch_then,
+    plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
+    policy::Policy,
+    refresher::MAX_RETRY_AFTER,
+};
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;

@@ -4,36 +4,36 @@ use crate::{observe::FetchReason, time::Moment};
 
 /// What the refresher knows of the current token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub(super) epoch: u64,
+pub(crate) struct Held {
+    pub(crate) epoch: u64,
     /// When it should be renewed.
-    pub(super) refresh: Moment,
+    pub(crate) refresh: Moment,
     /// When it is taken out of service.
-    pub(super) expires: Moment,
+    pub(crate) expires: Moment,
     /// What the clocks said when they were last known to agree.
-    pub(super) baseline: Moment,
+    pub(crate) baseline: Moment,
 }
 
 /// What a plan is made of, besides the clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
-    pub(super) held: Option<Held>,
+pub(crate) struct Facts {
+    pub(crate) held: Option<Held>,
     /// Why there is no token, if there is none.
-    pub(super) missing: FetchReason,
+    pub(crate) missing: FetchReason,
     /// Whether a fetch is under way.
-    pub(super) fetching: bool,
+    pub(crate) fetching: bool,
     /// Whether `refresh()` was called.
-    pub(super) requested: bool,
+    pub(crate) requested: bool,
     /// The end of the pause after a failure.
-    pub(super) paused_until: Option<Moment>,
+    pub(crate) paused_until: Option<Moment>,
     /// The earliest moment for a fetch, however urgent: what the authorization server asked for,
     /// and the pace.
-    pub(super) not_before: Option<Moment>,
+    pub(crate) not_before: Option<Moment>,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Take the current token out of service, then plan again.
     Expire(u64),
     /// Fetch a token.
@@ -43,8 +43,13 @@ pub(super) enum Plan {
 }
 
 /// What to do next, given only facts. No clock, no I/O.
-pub(super) fn plan(now: Moment, facts: &Facts) -> Plan {
-    let mut sleep = HEARTBEAT;
+pub(crate) fn plan(now: Moment, facts: &Facts) -> Plan {
+    plan_within(now, facts, HEARTBEAT)
+}
+
+/// As [`plan`], with another bound for a sleep.
+pub(crate) fn plan_within(now: Moment, facts: &Facts, longest: Duration) -> Plan {
+    let mut sleep = longest;
     if let Some(held) = facts.held {
         let left = held.expires.remaining(now);
         if left.is_zero() {
@@ -71,12 +76,17 @@ pub(super) fn plan(now: Moment, facts: &Facts) -> Plan {
 impl Held {
     /// Answers a jump of the wall clock with one early refresh, spread over a few seconds: the
     /// machine may have slept, been restored, or been wrong about the time before.
-    pub(super) fn notice_jump(&mut self, now: Moment, draw: f64) {
-        if self.baseline.wall_jump(now) > JUMP {
+    pub(crate) fn notice_jump(&mut self, now: Moment, draw: f64) {
+        if jumped(self.baseline, now) {
             self.refresh = now.after(JUMP_SPREAD.mul_f64(draw));
             self.baseline = now;
         }
     }
+}
+
+/// Whether the wall clock was moved between two moments by more than it may be corrected.
+pub(crate) fn jumped(baseline: Moment, now: Moment) -> bool {
+    baseline.wall_jump(now) > JUMP
 }
 
 /// Pauses are judged by boot time alone: a wall clock that jumps must not end them all at once.
@@ -85,13 +95,13 @@ fn left_by_boot(moment: Moment, now: Moment) -> Duration {
 }
 
 /// How often the clocks are compared, whatever else there is to do.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// How far a wall clock may drift, or be corrected, without meaning anything.
 const JUMP: Duration = Duration::from_secs(30);
 
 /// Over how long the refreshes after a jump are spread.
-const JUMP_SPREAD: Duration = Duration::from_secs(5);
+pub(crate) const JUMP_SPREAD: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

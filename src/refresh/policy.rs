@@ -1,6 +1,9 @@
 use std::{ops::Range, time::Duration};
 
-use crate::time::{full_jitter, spread};
+use crate::{
+    error::ConfigError,
+    time::{full_jitter, spread},
+};
 
 /// How eagerly tokens are renewed and how patiently failures are retried.
 #[derive(Debug, Clone)]
@@ -42,8 +45,21 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Sets the margin, if it is one.
+    pub(crate) fn set_margin(&mut self, margin: Range<f64>) -> Result<(), ConfigError> {
+        if !(0.0 <= margin.start && margin.start <= margin.end && margin.end < 1.0) {
+            return Err(ConfigError::Setting {
+                name: "margin",
+                value: format!("{margin:?}"),
+                reason: "it is a part of the lifetime, from 0 to less than 1, such as 0.15..0.25",
+            });
+        }
+        self.margin = margin;
+        Ok(())
+    }
+
     /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1.
-    pub(super) fn refresh_after(
+    pub(crate) fn refresh_after(
         &self,
         lifetime: Duration,
         hint: Option<Duration>,
@@ -59,14 +75,14 @@ impl Policy {
     /// How long a token is served: its lifetime, less what a request may take to arrive.
     ///
     /// A shorter one than [`MIN_INTERVAL`] could not serve even the request that waited for it.
-    pub(super) fn usable_for(lifetime: Duration) -> Duration {
+    pub(crate) fn usable_for(lifetime: Duration) -> Duration {
         let flight = (lifetime / 20).min(MAX_FLIGHT);
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
     /// The shortest time from the start of one fetch to the next. Where tokens live for seconds, it
     /// is a part of that: a failed renewal leaves room for another before the token expires.
-    pub(super) fn pace(&self, lifetime: Option<Duration>) -> Duration {
+    pub(crate) fn pace(&self, lifetime: Option<Duration>) -> Duration {
         let pace = self.backoff.start;
         lifetime.map_or(pace, |lifetime| pace.min(lifetime / 20).max(MIN_PACE))
     }
@@ -75,7 +91,7 @@ impl Policy {
     ///
     /// `lifetime` is that of the last token. `left` is what is left of the current token's life: at least one more attempt is made
     /// before it ends.
-    pub(super) fn backoff(
+    pub(crate) fn backoff(
         &self,
         failures: u32,
         lifetime: Option<Duration>,
@@ -88,7 +104,7 @@ impl Policy {
     }
 
     /// How long to wait after the `failures`th failure in a row that somebody has to mend.
-    pub(super) fn slow_backoff(&self, failures: u32, draw: f64) -> Duration {
+    pub(crate) fn slow_backoff(&self, failures: u32, draw: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let pause = self.slow_backoff.start.saturating_mul(1 << doublings);
         let pause = pause.min(self.slow_backoff.end);

@@ -313,4 +313,4 @@ async fn next(
 }
 
 /// Longer than this, no server can have meant.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -27,21 +27,21 @@ pub enum State {
 /// The state of a token and of its renewal.
 #[derive(Debug, Clone)]
 pub struct Status {
-    pub(super) state: State,
-    pub(super) epoch: u64,
-    pub(super) obtained_at: Option<Instant>,
-    pub(super) expires_at: Option<Instant>,
-    pub(super) next_attempt: Option<Instant>,
-    pub(super) fetching: bool,
-    pub(super) failures: u32,
-    pub(super) error: Option<Error>,
+    pub(crate) state: State,
+    pub(crate) epoch: u64,
+    pub(crate) obtained_at: Option<Instant>,
+    pub(crate) expires_at: Option<Instant>,
+    pub(crate) next_attempt: Option<Instant>,
+    pub(crate) fetching: bool,
+    pub(crate) failures: u32,
+    pub(crate) error: Option<Error>,
     /// How many fetches were started, and how many have ended.
-    pub(super) started: u64,
-    pub(super) finished: u64,
+    pub(crate) started: u64,
+    pub(crate) finished: u64,
 }
 
 impl Status {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Empty,
             epoch: 0,
@@ -102,7 +102,7 @@ impl Status {
     }
 
     /// The error that a request without a token gets at once, if it should not wait.
-    pub(super) fn refusal(&self) -> Option<&Error> {
+    pub(crate) fn refusal(&self) -> Option<&Error> {
         let error = self.error.as_ref()?;
         // While the first token is awaited, a failure that may pass is worth waiting for: servers
         // start in any order. Later, an outage should be seen at once.

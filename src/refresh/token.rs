@@ -9,7 +9,7 @@ use crate::{slot::Entry, token::TokenSet};
 ///
 /// Ask for it again each time it is needed; it is renewed behind the handle.
 #[derive(Clone)]
-pub struct Token(pub(super) Arc<Entry>);
+pub struct Token(pub(crate) Arc<Entry>);
 
 impl Token {
     /// The token's number, for [`TokenHandle::reject`](super::TokenHandle::reject).

@@ -9,7 +9,9 @@ use std::{
 use arc_swap::{ArcSwapOption, Guard};
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{Entry, Validity};
+#[cfg(feature = "pool")]
+use super::header::single_header;
+use super::{Entry, Validity, header::header_copies};
 use crate::{error::Error, time::Clock, token::TokenSet};
 
 /// The current token of one handle, or none.
@@ -67,10 +69,43 @@ impl Slot {
         validity: Validity,
     ) -> Result<Arc<Entry>, Error> {
         let epoch = self.epochs.load(Ordering::Relaxed) + 1;
-        let entry = Arc::new(Entry::new(self.number, epoch, token, validity)?);
+        let headers = header_copies(&token)?;
+        let entry = Arc::new(Entry::new(self.number, epoch, token, validity, headers));
         self.epochs.store(epoch, Ordering::Relaxed);
         self.current.store(Some(entry.clone()));
         Ok(entry)
+    }
+
+    /// Publishes a token under this epoch, with one header for all threads: a slot of which there
+    /// are many must be small.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    #[cfg(feature = "pool")]
+    pub(crate) fn publish_slim(
+        &self,
+        epoch: u64,
+        token: Arc<TokenSet>,
+        validity: Validity,
+    ) -> Result<(), Error> {
+        let headers = single_header(&token)?;
+        let entry = Arc::new(Entry::new(self.number, epoch, token, validity, headers));
+        self.epochs.store(epoch, Ordering::Relaxed);
+        self.current.store(Some(entry));
+        Ok(())
+    }
+
+    /// The slot's number: no other slot of this process has it.
+    #[cfg(feature = "pool")]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The epoch of the last token; 0 before the first.
+    #[cfg(feature = "pool")]
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.epochs.load(Ordering::Relaxed)
     }
 
     /// Takes the token of this epoch out; `false` if another one, or none, is current.

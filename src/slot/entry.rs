@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{header::header_copies, sharded::this_shard};
-use crate::{error::Error, time::Moment, token::TokenSet};
+use super::sharded::this_shard;
+use crate::{time::Moment, token::TokenSet};
 
 /// From when to when a token is good.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +25,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Prepares a token to be published.
+    /// Prepares a token to be published. `headers` are one for each shard, or one for all.
     pub(super) fn new(
         slot: u64,
         epoch: u64,
         token: Arc<TokenSet>,
         validity: Validity,
-    ) -> Result<Self, Error> {
-        Ok(Self { slot, epoch, validity, headers: header_copies(&token)?, token })
+        headers: Box<[HeaderValue]>,
+    ) -> Self {
+        Self { slot, epoch, validity, headers, token }
     }
 
     /// The token's number in its slot, counted from 1.
@@ -51,7 +52,8 @@ impl Entry {
     /// This thread's copy of the header.
     #[inline]
     pub(crate) fn header(&self) -> &HeaderValue {
-        self.headers.get(this_shard()).expect("there is a copy for each shard")
+        let mine = self.headers.get(this_shard()).or_else(|| self.headers.first());
+        mine.expect("there is a copy for each shard, or one for all")
     }
 }
 

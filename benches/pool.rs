@@ -1,0 +1,310 @@
+//! What a pool of many tenants costs: memory, lookups, timers.
+//!
+//! `cargo bench --bench pool` prints a table; with `-- --quick` it takes less than ten seconds and
+//! stops at a tenth of the tenants.
+
+#![allow(clippy::print_stdout, reason = "it prints a table")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may panic")]
+#![allow(clippy::disallowed_methods, reason = "it measures time, and spawns")]
+#![allow(clippy::cast_precision_loss, reason = "figures are printed with three digits")]
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, poll_fn, ready},
+    hint::black_box,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use tower::Service;
+use tower_layer::Layer;
+use tower_oauth::{
+    Error, FetchContext, OAuthLayer, TokenHandle, TokenPool, TokenSet, TokenSource,
+    pool::PoolKeeper, source_fn,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// As long as many opaque tokens are.
+const TOKEN: &str = "2YotnFZFEjr1zCsicMWpAAd41d8cd98f00b204e9800998ecf8";
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let sizes: &[u32] = if quick { &[1, 10_000, 100_000] } else { &[1, 10_000, 1_000_000] };
+    println!("memory: bytes per tenant with a token of {} characters, key u64", TOKEN.len());
+    for &tenants in sizes {
+        memory(tenants);
+    }
+    println!("\nrequests: ns per lookup and injection, without the service below");
+    lookups(sizes, if quick { 400_000 } else { 2_000_000 });
+    println!("\ntimers: four hours of tokens of an hour, in virtual time");
+    for &tenants in sizes {
+        timers(tenants, true);
+    }
+    timers(sizes[sizes.len() - 1], false);
+}
+
+/// Gives tokens at once; has no state of its own.
+struct Instantly;
+
+impl TokenSource for Instantly {
+    fn fetch(&self, _: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send {
+        FETCHES.fetch_add(1, Relaxed);
+        ready(TokenSet::bearer(TOKEN).map(|token| token.with_lifetime(HOUR)))
+    }
+}
+
+/// How long the timers are watched.
+const HOURS: u32 = 4;
+
+static FETCHES: AtomicU64 = AtomicU64::new(0);
+
+fn pair(tenants: u32) -> (TokenPool<u64>, PoolKeeper) {
+    TokenPool::builder(|_: &u64| Instantly)
+        .max_tenants(tenants as usize)
+        .idle_timeout(HOUR * 2)
+        .pair()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+async fn fill(pool: &TokenPool<u64>, tenants: u32) {
+    for key in 0..u64::from(tenants) {
+        pool.token(&key).await.unwrap();
+    }
+}
+
+/// Counts what is allocated and still there once every tenant has a token.
+fn memory(tenants: u32) {
+    let mut kept = None;
+    let resident = resident_bytes();
+    let counted = allocation_counter::measure(|| {
+        let runtime = runtime();
+        let pool = runtime.block_on(async {
+            let (pool, keeper) = pair(tenants);
+            tokio::spawn(keeper);
+            fill(&pool, tenants).await;
+            pool
+        });
+        kept = Some((runtime, pool));
+    });
+    let resident = resident_bytes().saturating_sub(resident);
+    let n = f64::from(tenants);
+    let set = allocation_counter::measure(|| {
+        std::mem::forget(black_box(Arc::new(TokenSet::bearer(TOKEN).unwrap())));
+    });
+    let all = counted.bytes_current as f64 / n;
+    let (key, text) = (8.0, TOKEN.len() as f64);
+    let set = set.bytes_current as f64;
+    println!(
+        "{tenants:>9} tenants: {all:>7.0} allocated, {:>7.0} resident, in {:.1} allocations",
+        resident as f64 / n,
+        counted.count_current as f64 / n,
+    );
+    println!(
+        "{:>18} {:.0} beyond key and token set ({set:.0}) and the header's text ({:.0})",
+        "",
+        all - key - set - text - 7.0,
+        text + 7.0,
+    );
+    println!("{:>18} {:.0} beyond key and the token's text, once", "", all - key - text);
+    drop(kept);
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
+}
+
+/// Answers at once, and allocates nothing.
+#[derive(Clone)]
+struct Bare;
+
+impl Service<Request<u64>> for Bare {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<u64>) -> Self::Future {
+        black_box(request);
+        ready(Ok(Response::new(())))
+    }
+}
+
+fn lookups(sizes: &[u32], rounds: u32) {
+    let runtime = runtime();
+    let random: Vec<u64> = (0..1 << 16).map(|_| fastrand::u64(..)).collect();
+    let bare = time(rounds, |_| black_box(request(1)));
+    let fixed = HeaderValue::from_static("Bearer 2YotnFZFEjr1zCsicMWpAA");
+    let fixed = time(rounds, |_| {
+        let mut request = request(1);
+        request.headers_mut().insert(AUTHORIZATION, fixed.clone());
+        black_box(request)
+    });
+    let tokens = runtime.block_on(async {
+        let tokens = TokenHandle::spawn(source_fn(|_| ready(TokenSet::bearer(TOKEN))));
+        tokens.ready().await.unwrap();
+        tokens
+    });
+    let mut one = OAuthLayer::new(tokens, "https://api.example".parse().unwrap()).layer(Bare);
+    let one = time(rounds, |_| send(&mut one, request(1)));
+    println!("{:>9}  static header {:.0}, one handle {:.0}", "", fixed - bare, one - bare);
+    for &tenants in sizes {
+        let pool = runtime.block_on(async {
+            let (pool, keeper) = pair(tenants);
+            tokio::spawn(keeper);
+            fill(&pool, tenants).await;
+            pool
+        });
+        let key = |request: &Request<u64>| Some(*request.body());
+        let layer = OAuthLayer::keyed(pool, "https://api.example".parse().unwrap(), key);
+        let mut service = layer.layer(Bare);
+        let hot = time(rounds, |_| send(&mut service, request(0)));
+        let uniform = time(rounds, |n| {
+            let key = random[n as usize & 0xFFFF].wrapping_add(u64::from(n) * 0x9E37_79B9);
+            send(&mut service, request(key % u64::from(tenants)));
+        });
+        println!("{tenants:>9}  hot {:.0}, uniform {:.0}", hot - bare, uniform - bare);
+    }
+}
+
+fn request(key: u64) -> Request<u64> {
+    let mut request = Request::get("https://api.example/orders").body(key).unwrap();
+    *request.headers_mut() = HeaderMap::with_capacity(2);
+    request
+}
+
+fn send<S: Service<Request<u64>>>(service: &mut S, request: Request<u64>) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    assert!(pin!(service.call(request)).poll(&mut cx).is_ready(), "a token is at hand");
+}
+
+/// The median of nine runs, in ns a round.
+fn time<T>(rounds: u32, mut work: impl FnMut(u32) -> T) -> f64 {
+    let mut runs: Vec<_> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            for n in 0..rounds / 9 {
+                black_box(work(n));
+            }
+            start.elapsed().as_nanos() as f64 / f64::from(rounds / 9)
+        })
+        .collect();
+    runs.sort_by(f64::total_cmp);
+    runs[runs.len() / 2]
+}
+
+/// What the keeper's polls cost.
+#[derive(Default)]
+struct Polls {
+    cpu: AtomicU64,
+    longest_cpu: AtomicU64,
+    longest_wall: AtomicU64,
+    count: AtomicU64,
+}
+
+/// `used`: each tenant's token is used in time for its renewal; otherwise all run out.
+fn timers(tenants: u32, used: bool) {
+    let polls = Arc::new(Polls::default());
+    runtime().block_on(async {
+        let (pool, keeper) = pair(tenants);
+        let meter = polls.clone();
+        tokio::spawn(async move {
+            let mut keeper = pin!(keeper);
+            poll_fn(|cx| {
+                let (start, wall) = (cpu_time(), Instant::now());
+                let outcome = keeper.as_mut().poll(cx);
+                let (spent, wall) = (cpu_time() - start, wall.elapsed().as_nanos());
+                meter.cpu.fetch_add(spent, Relaxed);
+                meter.longest_cpu.fetch_max(spent, Relaxed);
+                meter.longest_wall.fetch_max(u64::try_from(wall).unwrap_or(u64::MAX), Relaxed);
+                meter.count.fetch_add(1, Relaxed);
+                outcome
+            })
+            .await;
+        });
+        // All in one second: the worst that can happen to the spread.
+        fill(&pool, tenants).await;
+        if !used {
+            // The tokens that nobody uses are the second ones. They run out, and then all tenants
+            // are dropped at the same instant.
+            tokio::time::sleep(HOUR * 51 / 60).await;
+        }
+        let reset = |counter: &AtomicU64| counter.swap(0, Relaxed);
+        let (spent_to_fill, _) = (reset(&polls.cpu), reset(&polls.count));
+        let longest_to_fill = reset(&polls.longest_cpu);
+        reset(&polls.longest_wall);
+        FETCHES.store(0, Relaxed);
+        let (mut peak, mut before, mut touching) = (0, 0, 0);
+        let start = cpu_time();
+        for second in 0..HOURS * 3600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = FETCHES.load(Relaxed);
+            peak = peak.max(now - before);
+            before = now;
+            if used && second % 1800 == 1799 {
+                let touch = cpu_time();
+                for key in 0..u64::from(tenants) {
+                    black_box(pool.current(&key));
+                }
+                touching += cpu_time() - touch;
+            }
+        }
+        let whole = cpu_time() - start - touching;
+        let fetches = FETCHES.load(Relaxed);
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let hours = f64::from(HOURS);
+        let hour = seconds(polls.cpu.load(Relaxed)) / hours;
+        println!(
+            "{tenants:>9} {}: keeper {hour:.3} s CPU an hour ({:.4} % of a core) in {} polls, \
+             with fetches {:.3} s",
+            if used { "used  " } else { "unused" },
+            hour / 36.0,
+            polls.count.load(Relaxed),
+            seconds(whole) / hours,
+        );
+        println!(
+            "{:>18} longest poll {:.2} ms CPU, {:.2} ms wall; while filling {:.2} ms, {:.2} s in all",
+            "",
+            seconds(polls.longest_cpu.load(Relaxed)) * 1e3,
+            seconds(polls.longest_wall.load(Relaxed)) * 1e3,
+            seconds(longest_to_fill) * 1e3,
+            seconds(spent_to_fill),
+        );
+        // All tokens were obtained in one second, so the first renewals all fall within a tenth of
+        // an hour; later ones within ever longer times.
+        println!(
+            "{:>18} {fetches} fetches; a second: at most {peak}, {:.0} on average over the 360 s of \
+             the first renewals, {:.0} over all",
+            "",
+            f64::from(tenants) / 360.0,
+            fetches as f64 / 3600.0 / hours,
+        );
+    });
+}
+
+/// CPU time of this thread, in ns: what else runs on the machine is not in it.
+#[cfg(unix)]
+fn cpu_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
+}
+
+#[cfg(not(unix))]
+fn cpu_time() -> u64 {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap()
+}

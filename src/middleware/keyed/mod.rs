@@ -1,0 +1,43 @@
+//! The layer for many tenants: the key of each request says whose token it gets.
+
+mod layer;
+mod service;
+
+use std::{hash::Hash, time::Duration};
+
+use tokio::time::Instant;
+
+pub use layer::{KeyedOAuthLayer, MissingKey};
+pub use service::KeyedOAuth;
+
+use super::tokens::Tokens;
+use crate::{
+    error::Error,
+    observe::Event,
+    pool::{TenantId, TokenPool},
+    refresh::{Rejection, Token},
+};
+
+impl<K> Tokens for TokenPool<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    type Key = K;
+    type Owner = TenantId;
+
+    async fn obtain(&self, key: &K, deadline: Instant) -> Result<(TenantId, Token), Error> {
+        self.obtain(key, deadline).await
+    }
+
+    async fn newer(&self, id: TenantId, after: u64, deadline: Instant) -> Result<Token, Error> {
+        self.newer(id, after, deadline).await
+    }
+
+    fn reject_older(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
+        self.reject_older(id, epoch, min_age)
+    }
+
+    fn emit(&self, id: TenantId, event: &Event<'_>) {
+        self.emit(id, event);
+    }
+}

@@ -1,0 +1,60 @@
+use std::{future::Future, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    error::Error,
+    observe::Event,
+    refresh::{Rejection, Token, TokenHandle},
+};
+
+/// What a request needs of whatever holds its token, off its usual way: one handle, or a pool of
+/// tenants.
+pub trait Tokens: Send + Sync + 'static {
+    /// What a token is asked for by.
+    type Key: Send;
+    /// Whose token a request carries: nothing where there is one only.
+    type Owner: Copy + Send;
+
+    /// Waits for a token.
+    fn obtain(
+        &self,
+        key: &Self::Key,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(Self::Owner, Token), Error>> + Send;
+
+    /// Waits for a token newer than `after`.
+    fn newer(
+        &self,
+        owner: Self::Owner,
+        after: u64,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Token, Error>> + Send;
+
+    /// Reports a refused token, unless it is younger than `min_age`.
+    fn reject_older(&self, owner: Self::Owner, epoch: u64, min_age: Duration) -> Rejection;
+
+    /// Tells an event.
+    fn emit(&self, owner: Self::Owner, event: &Event<'_>);
+}
+
+impl Tokens for TokenHandle {
+    type Key = ();
+    type Owner = ();
+
+    async fn obtain(&self, (): &(), deadline: Instant) -> Result<((), Token), Error> {
+        self.wait(0, deadline).await.map(|entry| ((), Token(entry)))
+    }
+
+    async fn newer(&self, (): (), after: u64, deadline: Instant) -> Result<Token, Error> {
+        self.wait(after, deadline).await.map(Token)
+    }
+
+    fn reject_older(&self, (): (), epoch: u64, min_age: Duration) -> Rejection {
+        self.reject_older(epoch, min_age)
+    }
+
+    fn emit(&self, (): (), event: &Event<'_>) {
+        self.emit(event);
+    }
+}

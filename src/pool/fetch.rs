@@ -1,0 +1,149 @@
+use std::{
+    hash::Hash,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    ledger::Outcome,
+    life::{Begun, Phase},
+    shared::{Make, Shared},
+    tenant::{Tenant, TenantId},
+};
+use crate::{
+    error::Error,
+    observe::{Event, FetchReason},
+    refresh::fetch_then,
+    source::{DynTokenSource, FetchContext, TokenSource},
+    token::TokenSet,
+};
+
+impl<K> Shared<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Starts a fetch that the ledger has begun. It is owned by nobody who can drop it.
+    pub(super) fn start(self: &Arc<Self>, id: TenantId, reason: FetchReason) {
+        let permit = Permit(self.clone());
+        let (tenant, source, previous) = {
+            let mut ledger = self.ledger();
+            // Without a node the tenant was removed just now; the permit is given back.
+            let Some(node) = ledger.node(id) else {
+                drop(ledger);
+                return drop(permit);
+            };
+            (node.tenant.clone(), node.source.clone(), node.life.previous.clone())
+        };
+        let begun = Begun { reason, moment: self.clock.now(), started: Instant::now() };
+        let cx = FetchContext {
+            previous,
+            reason,
+            deadline: begun.started + self.rules.policy.fetch_timeout,
+            clock: self.clock.clone(),
+        };
+        self.emit(&tenant.key, &Event::Fetching { reason });
+        let made = Arc::new(OnceLock::new());
+        let source = source.unwrap_or_else(|| {
+            Arc::new(Unmade { tenant: tenant.clone(), make: self.make.clone(), made: made.clone() })
+        });
+        fetch_then(source, cx, move |outcome| {
+            let made = made.get().cloned();
+            permit.0.finish(&tenant, begun, made, outcome);
+            drop(permit);
+        });
+    }
+
+    fn finish(
+        &self,
+        tenant: &Arc<Tenant<K>>,
+        begun: Begun,
+        made: Option<Arc<dyn DynTokenSource>>,
+        outcome: Result<TokenSet, Error>,
+    ) {
+        let now = self.clock.now();
+        let rules = &self.rules;
+        let id = tenant.id();
+        let mut seen = Outcome::new();
+        let mut ledger = self.ledger();
+        let epoch = ledger.next_epoch();
+        // A tenant that was removed meanwhile takes nothing back.
+        let Some(node) = ledger.node(id) else { return };
+        let life = &mut node.life;
+        life.phase = Phase::Idle;
+        let replaced = life.previous.take();
+        life.previous.clone_from(&replaced);
+        let result = outcome
+            .and_then(|token| life.publish(tenant, epoch, token, &begun, rules))
+            .map_err(|error| (life.fail(tenant, &error, now, rules), error));
+        let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+        if made.is_some() {
+            node.source = made;
+        }
+        ledger.look(id.id, &self.read.map, now, rules, &mut seen);
+        self.unlock(ledger, rules.timeline.tick(now));
+        drop(replaced);
+
+        // After the lock: a thousand may wake up.
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+        match result {
+            Ok(lifetime) => self.emit(
+                &tenant.key,
+                &Event::Obtained {
+                    epoch,
+                    reason: begun.reason,
+                    lifetime,
+                    took: begun.started.elapsed(),
+                },
+            ),
+            Err((failure, error)) => self.emit(
+                &tenant.key,
+                &Event::Failed {
+                    reason: begun.reason,
+                    error: &error,
+                    failures: failure.failures,
+                    retry_in: failure.retry_in,
+                    holds_token: failure.holds_token,
+                },
+            ),
+        }
+        self.settle(seen);
+    }
+}
+
+/// The right to fetch, given back on drop: also when the runtime drops the fetch.
+struct Permit<K>(Arc<Shared<K>>)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static;
+
+impl<K> Drop for Permit<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        let tick = self.0.tick();
+        let mut ledger = self.0.ledger();
+        ledger.running -= 1;
+        self.0.unlock(ledger, tick);
+        if self.0.is_ending() {
+            self.0.wake.notify_one();
+        }
+    }
+}
+
+/// A source that is made when it is first asked: on the fetch's task, where it may take its time
+/// and where a panic is caught.
+struct Unmade<K> {
+    tenant: Arc<Tenant<K>>,
+    make: Arc<Make<K>>,
+    made: Arc<OnceLock<Arc<dyn DynTokenSource>>>,
+}
+
+impl<K: Send + Sync + 'static> TokenSource for Unmade<K> {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let source = self.made.get_or_init(|| (self.make)(&self.tenant.key)).clone();
+        DynTokenSource::fetch(&*source, cx).await
+    }
+}

@@ -1,0 +1,215 @@
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use tokio::time::{Instant, timeout};
+
+use super::{TokenPoolBuilder, shared::Shared, tenant::TenantId};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::Event,
+    refresh::{Rejection, Status, Token},
+    source::TokenSource,
+};
+
+/// A token for each of many tenants, kept fresh while it is used.
+///
+/// Clones share the tenants. The keeper ends when the last of them is dropped.
+pub struct TokenPool<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    shared: Arc<Shared<K>>,
+    // What is counted, so that the keeper ends: it holds `shared` itself.
+    alive: Arc<Alive<K>>,
+}
+
+impl<K> TokenPool<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// A pool whose tenants have the sources that `source` makes, each when its tenant is first
+    /// asked for. It is called on the task of a fetch: it may take some time, and a panic in it
+    /// counts as a failure.
+    ///
+    /// A pool of default settings is `TokenPool::builder(…).spawn()`.
+    pub fn builder<T: TokenSource>(
+        source: impl Fn(&K) -> T + Send + Sync + 'static,
+    ) -> TokenPoolBuilder<K> {
+        TokenPoolBuilder::new(source)
+    }
+
+    pub(super) fn new(shared: Arc<Shared<K>>) -> Self {
+        let alive = Arc::new(Alive(shared.clone()));
+        Self { shared, alive }
+    }
+
+    /// The current token of a tenant, for whatever is not behind the layer. Waits if there is none.
+    /// A tenant that is not there yet is created.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the token from being had, as [`TokenHandle::token`](crate::TokenHandle::token)
+    /// says; [`Overloaded`](ErrorKind::Overloaded) if there are too many tenants, or too many
+    /// callers that wait.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: dropping the future changes nothing.
+    pub async fn token(&self, key: &K) -> Result<Token, Error> {
+        let deadline = Instant::now() + self.shared.rules.policy.wait;
+        self.obtain(key, deadline).await.map(|(_, token)| token)
+    }
+
+    /// The current token of a tenant, if there is a good one. Counts as a use of it.
+    pub fn current(&self, key: &K) -> Option<Token> {
+        let tenant = self.shared.find(key)?;
+        let entry = tenant.slot.newer_than(0)?;
+        self.shared.touch(&tenant);
+        Some(Token(entry))
+    }
+
+    /// The state of a tenant's token and of its renewal; `None` if there is no such tenant.
+    pub fn status(&self, key: &K) -> Option<Status> {
+        self.shared.status(key)
+    }
+
+    /// Reports that a server refused a tenant's token of this [epoch](Token::epoch). No request of
+    /// the tenant that starts later carries it, and a new one is fetched.
+    pub fn reject(&self, key: &K, epoch: u64) -> Rejection {
+        match self.shared.find(key) {
+            Some(tenant) => self.shared.reject(tenant.id(), epoch, Duration::ZERO),
+            None => Rejection::Superseded,
+        }
+    }
+
+    /// Forgets a tenant: its token, its refresh token, and the pause after a failure. The next
+    /// request starts anew, with a new source; so do those that wait. `false` if it was not there.
+    ///
+    /// For a tenant that has left, or whose credentials have changed. A fetch that is under way is
+    /// finished, and its result dropped.
+    pub fn remove(&self, key: &K) -> bool {
+        self.shared.remove(key)
+    }
+
+    /// How many tenants there are.
+    pub fn len(&self) -> usize {
+        self.shared.ledger().len()
+    }
+
+    /// Whether there are no tenants.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the pool, after the fetches that are under way. Requests fail from here on, with
+    /// [`ErrorKind::Shutdown`].
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: the pool ends all the same.
+    pub async fn shutdown(&self) {
+        let mut stopped = self.shared.stopped.subscribe();
+        self.shared.end();
+        // Bounded, for a keeper that nobody runs.
+        let ended = stopped.wait_for(|stopped| *stopped);
+        let _ = timeout(self.shared.rules.policy.fetch_timeout, ended).await;
+    }
+
+    /// Puts the current token of a tenant into `headers`; returns whose it is, and its epoch.
+    pub(crate) fn inject(&self, key: &K, headers: &mut HeaderMap) -> Option<(TenantId, u64)> {
+        let map = self.shared.read.map.pin();
+        let tenant = &map.get(key)?.0;
+        let epoch = tenant.slot.inject(headers)?;
+        self.shared.touch(tenant);
+        Some((tenant.id(), epoch))
+    }
+
+    /// Waits for the token of a tenant.
+    pub(crate) async fn obtain(
+        &self,
+        key: &K,
+        deadline: Instant,
+    ) -> Result<(TenantId, Token), Error> {
+        self.shared.obtain(key, deadline).await.map(|(id, entry)| (id, Token(entry)))
+    }
+
+    /// Waits for a token newer than `after` of this very tenant, not of one that came after it
+    /// under the same key.
+    pub(crate) async fn newer(
+        &self,
+        id: TenantId,
+        after: u64,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        let tenant = self.shared.ledger().node(id).map(|node| node.tenant.clone());
+        let entry = match tenant {
+            Some(tenant) => self.shared.newer(&tenant, after, deadline).await?,
+            None => None,
+        };
+        entry.map(Token).ok_or_else(|| Error::new(ErrorKind::Shutdown, "the tenant was removed"))
+    }
+
+    /// As [`reject`](Self::reject), unless the token is younger than `min_age`.
+    pub(crate) fn reject_older(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
+        self.shared.reject(id, epoch, min_age)
+    }
+
+    pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {
+        let tenant = self.shared.ledger().node(id).map(|node| node.tenant.clone());
+        match tenant {
+            Some(tenant) => self.shared.emit(&tenant.key, event),
+            None => self.shared.sink.emit(event),
+        }
+    }
+}
+
+impl<K> Clone for TokenPool<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), alive: self.alive.clone() }
+    }
+}
+
+impl<K> fmt::Debug for TokenPool<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenPool").field("tenants", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<K> Shared<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+/// Lives as long as any handle does.
+struct Alive<K>(Arc<Shared<K>>)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static;
+
+impl<K> Drop for Alive<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,333 @@
+mod report;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    rules::Rules,
+    tenant::{Tenant, Use},
+    timeline::Tick,
+};
+use crate::{
+    error::Error,
+    observe::FetchReason,
+    refresh::{Facts, Held, MAX_RETRY_AFTER, Plan, Policy, Rejection, plan_within},
+    slot::Validity,
+    time::Moment,
+    token::TokenSet,
+};
+
+/// What is known of a tenant's token and its renewal, beside the slot. Small: what only a tenant in
+/// trouble or in demand has is boxed.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) phase: Phase,
+    /// Whether somebody without a token asked for one since the last attempt.
+    pub(super) asked: bool,
+    /// Why there is no token, if there is none.
+    missing: FetchReason,
+    /// The second of the last use.
+    last_used: u32,
+    /// When the token should be renewed.
+    refresh: Tick,
+    /// When the last attempt was made.
+    started: Tick,
+    /// When a rejection was last acted on.
+    rejected: Tick,
+    /// The last token set, whatever became of it: it carries the refresh token.
+    pub(super) previous: Option<Arc<TokenSet>>,
+    trouble: Option<Box<Trouble>>,
+    pub(super) waiting: Option<Box<Waiting>>,
+}
+
+/// Whether a token is being fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    /// It will be, once fewer are at the same time.
+    Queued,
+    /// The same, and somebody waits for it.
+    QueuedFirst,
+    Fetching,
+}
+
+/// What the last attempts left behind.
+#[derive(Debug)]
+struct Trouble {
+    failures: u32,
+    /// How many of them in a row need somebody to mend something.
+    refusals: u32,
+    paused_until: Tick,
+    /// What the authorization server asked for.
+    not_before: Tick,
+    error: Error,
+}
+
+/// Those who wait for a token.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) changed: Arc<Notify>,
+    pub(super) count: usize,
+}
+
+/// What to do with a tenant next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Fetch(FetchReason),
+    LookAgain(Tick),
+    Forget,
+}
+
+/// A fetch that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) reason: FetchReason,
+    pub(super) moment: Moment,
+    pub(super) started: Instant,
+}
+
+/// A fetch that failed, as it is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failure {
+    pub(super) failures: u32,
+    pub(super) retry_in: Duration,
+    pub(super) holds_token: bool,
+}
+
+impl Life {
+    pub(super) fn new(second: u32) -> Self {
+        Self {
+            phase: Phase::Idle,
+            asked: true,
+            missing: FetchReason::Initial,
+            last_used: second,
+            refresh: Tick::FAR,
+            started: Tick::NEVER,
+            rejected: Tick::NEVER,
+            previous: None,
+            trouble: None,
+            waiting: None,
+        }
+    }
+
+    /// What to do next, and the epoch of the token that was taken out because it has expired.
+    pub(super) fn next<K>(
+        &mut self,
+        tenant: &Tenant<K>,
+        now: Moment,
+        rules: &Rules,
+    ) -> (Next, Option<u64>) {
+        let tick = rules.timeline.tick(now);
+        let last_used = self.last_used(tenant);
+        let mut expired = None;
+        let due = loop {
+            let facts = self.facts(tenant, rules);
+            match plan_within(now, &facts, LONGEST) {
+                Plan::Expire(epoch) => {
+                    // Fresh | Due -> Expired: nobody renewed it in time.
+                    self.missing = FetchReason::Expired;
+                    expired = tenant.slot.take(epoch).then_some(epoch).or(expired);
+                }
+                Plan::Fetch(reason) if self.is_wanted(tenant, facts.held.is_some()) => {
+                    return (Next::Fetch(reason), expired);
+                }
+                // Nobody needs it: it may run out.
+                Plan::Fetch(_) => {
+                    break facts.held.map_or(LONGEST, |held| held.expires.remaining(now));
+                }
+                Plan::Sleep(time) => break time,
+            }
+        };
+        let due = tick.after(due);
+        let timeout = rules.limits.idle_timeout;
+        let idle = Tick::from_seconds(last_used).after(timeout);
+        let next = if idle > tick {
+            Next::LookAgain(due.min(idle))
+        } else if self.is_at_rest() {
+            Next::Forget
+        } else {
+            Next::LookAgain(due.min(tick.after(timeout.max(SECOND))))
+        };
+        (next, expired)
+    }
+
+    fn facts<K>(&self, tenant: &Tenant<K>, rules: &Rules) -> Facts {
+        let time = rules.timeline;
+        let held = tenant.slot.peek().map(|entry| {
+            let expires = entry.validity().expires;
+            let refresh = time.beside(expires, self.refresh);
+            Held { epoch: entry.epoch(), refresh, expires, baseline: expires }
+        });
+        Facts {
+            held,
+            missing: self.missing,
+            fetching: self.phase != Phase::Idle,
+            requested: false,
+            paused_until: self.trouble.as_ref().map(|trouble| time.boot_only(trouble.paused_until)),
+            not_before: Some(time.boot_only(self.not_before(rules))),
+        }
+    }
+
+    /// The earliest time for a fetch, however urgent.
+    fn not_before(&self, rules: &Rules) -> Tick {
+        let asked = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| trouble.not_before);
+        if self.started == Tick::NEVER {
+            return asked;
+        }
+        self.started.after(rules.policy.pace(self.lifetime(rules))).max(asked)
+    }
+
+    /// A token that nobody has used is not renewed, and one that is missing is fetched when somebody
+    /// asks for it.
+    fn is_wanted<K>(&self, tenant: &Tenant<K>, held: bool) -> bool {
+        if held {
+            matches!(tenant.used(), Use::At(_)) || !tenant.rest()
+        } else {
+            self.asked || self.waiting.is_some()
+        }
+    }
+
+    fn lifetime(&self, rules: &Rules) -> Option<Duration> {
+        let token = self.previous.as_ref()?;
+        Some(token.lifetime().unwrap_or(rules.policy.default_lifetime))
+    }
+
+    /// The second of the last use, as far as it was noted.
+    pub(super) fn last_used<K>(&mut self, tenant: &Tenant<K>) -> u32 {
+        self.note(tenant.used())
+    }
+
+    fn note(&mut self, used: Use) -> u32 {
+        if let Use::At(second) = used {
+            self.last_used = self.last_used.max(second);
+        }
+        self.last_used
+    }
+
+    /// Notes that somebody without a token asked for one.
+    pub(super) fn ask(&mut self, second: u32) {
+        self.asked = true;
+        self.last_used = self.last_used.max(second);
+    }
+
+    /// Whether nothing would be lost with the tenant now.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Idle && self.waiting.is_none()
+    }
+
+    /// Brings the renewal of a token that is in use forward.
+    pub(super) fn renew_at<K>(&mut self, tenant: &Tenant<K>, tick: Tick) -> bool {
+        let earlier = tick < self.refresh && matches!(tenant.used(), Use::At(_));
+        if earlier {
+            self.refresh = tick;
+        }
+        earlier
+    }
+
+    pub(super) fn begin(&mut self, tick: Tick) {
+        self.phase = Phase::Fetching;
+        self.asked = false;
+        self.started = tick;
+    }
+
+    // Any -> Fresh. Returns the token's lifetime.
+    pub(super) fn publish<K>(
+        &mut self,
+        tenant: &Tenant<K>,
+        epoch: u64,
+        token: TokenSet,
+        begun: &Begun,
+        rules: &Rules,
+    ) -> Result<Duration, Error> {
+        let policy = &rules.policy;
+        let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
+        // Counted from when the request was sent, as in `refresh`.
+        let sent = token.sent_at().unwrap_or(begun.started);
+        let sent = begun.moment.after(sent.saturating_duration_since(begun.started));
+        let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), fastrand::f64());
+        let expires = sent.after(Policy::usable_for(lifetime));
+
+        let token = Arc::new(token);
+        // Kept even if it cannot be published: the refresh token in it may be the only live one.
+        self.previous = Some(token.clone());
+        // Before the new token can be used.
+        let last_used = self.note(tenant.renew());
+        let validity = Validity { obtained: Instant::now(), expires };
+        tenant.slot.publish_slim(epoch, token, validity).inspect_err(|_| {
+            tenant.touch(last_used);
+        })?;
+        self.refresh = rules.timeline.tick(sent).after(refresh_after);
+        self.missing = FetchReason::Expired;
+        self.asked = false;
+        self.trouble = None;
+        Ok(lifetime)
+    }
+
+    pub(super) fn fail<K>(
+        &mut self,
+        tenant: &Tenant<K>,
+        error: &Error,
+        now: Moment,
+        rules: &Rules,
+    ) -> Failure {
+        let policy = &rules.policy;
+        let tick = rules.timeline.tick(now);
+        let (failures, refusals) =
+            self.trouble.as_ref().map_or((0, 0), |trouble| (trouble.failures, trouble.refusals));
+        let failures = failures.saturating_add(1);
+        let refusals = if error.is_retryable() { 0 } else { refusals.saturating_add(1) };
+        let left = tenant
+            .slot
+            .peek()
+            .map_or(Duration::ZERO, |entry| entry.validity().expires.remaining(now));
+        let lifetime = self.lifetime(rules);
+        let pause = match refusals {
+            0 => policy.backoff(failures, lifetime, left, fastrand::f64()),
+            refusals => policy.slow_backoff(refusals, fastrand::f64()),
+        };
+        let asked = error.retry_at().map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER)
+        });
+        self.trouble = Some(Box::new(Trouble {
+            failures,
+            refusals,
+            paused_until: tick.after(pause),
+            not_before: if asked.is_zero() { Tick::NEVER } else { tick.after(asked) },
+            error: error.clone(),
+        }));
+        Failure { failures, retry_in: asked.max(pause), holds_token: !left.is_zero() }
+    }
+
+    /// Takes a refused token out of service, unless it is too soon for that.
+    pub(super) fn reject<K>(
+        &mut self,
+        tenant: &Tenant<K>,
+        epoch: u64,
+        min_age: Duration,
+        tick: Tick,
+        rules: &Rules,
+    ) -> Rejection {
+        let Some(entry) = tenant.slot.peek().filter(|entry| entry.epoch() == epoch) else {
+            return Rejection::Superseded;
+        };
+        let age = Instant::now().saturating_duration_since(entry.validity().obtained);
+        let interval = rules.policy.rejection_interval;
+        let just_now = self.rejected != Tick::NEVER && tick.since(self.rejected) < interval;
+        if age < min_age || just_now {
+            return Rejection::TooSoon;
+        }
+        if !tenant.slot.take(epoch) {
+            return Rejection::Superseded;
+        }
+        self.rejected = tick;
+        self.missing = FetchReason::Rejected;
+        self.asked = true;
+        Rejection::Accepted
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The longest time without a look: the clocks are compared for all tenants at once.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);

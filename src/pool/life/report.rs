@@ -1,0 +1,73 @@
+use tokio::time::Instant;
+
+use super::{
+    super::{rules::Rules, tenant::Tenant, timeline::Tick},
+    Life, Phase,
+};
+use crate::{
+    error::Error,
+    observe::FetchReason,
+    refresh::{State, Status},
+};
+
+impl Life {
+    /// When an attempt may be made, at the earliest.
+    pub(in super::super) fn attempt_at(&self, rules: &Rules) -> Tick {
+        let paused = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| trouble.paused_until);
+        self.not_before(rules).max(paused)
+    }
+
+    /// The error that a request without a token gets at once, if it should not wait.
+    pub(in super::super) fn refusal(&self, tick: Tick, rules: &Rules) -> Option<&Error> {
+        let error = &self.trouble.as_ref()?.error;
+        // While the first token is awaited, a failure that may pass is worth waiting for. Later, an
+        // outage should be seen at once.
+        let hopeless = self.missing != FetchReason::Initial || !error.is_retryable();
+        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(rules);
+        refuse.then_some(error)
+    }
+
+    /// Why the last attempt failed.
+    pub(in super::super) fn error(&self) -> Option<&Error> {
+        self.trouble.as_ref().map(|trouble| &trouble.error)
+    }
+
+    pub(in super::super) fn status<K>(
+        &self,
+        tenant: &Tenant<K>,
+        tick: Tick,
+        rules: &Rules,
+    ) -> Status {
+        let entry = tenant.slot.newer_than(0);
+        let mut status = Status::new();
+        status.state = match &entry {
+            Some(_) if tick >= self.refresh => State::Due,
+            Some(_) => State::Fresh,
+            None if self.error().is_some_and(|error| !error.is_retryable()) => State::Failed,
+            None => match self.missing {
+                FetchReason::Initial => State::Empty,
+                FetchReason::Rejected => State::Rejected,
+                _ => State::Expired,
+            },
+        };
+        status.epoch = tenant.slot.last_epoch();
+        let now = Instant::now();
+        status.obtained_at = entry.as_ref().map(|entry| entry.validity().obtained);
+        status.expires_at = entry.map(|entry| {
+            let expires = entry.validity().expires;
+            now + rules.timeline.tick(expires).since(tick)
+        });
+        status.fetching = self.phase == Phase::Fetching;
+        let attempt = if status.expires_at.is_some() {
+            self.attempt_at(rules).max(self.refresh)
+        } else {
+            self.attempt_at(rules)
+        };
+        status.next_attempt = (!status.fetching).then(|| now + attempt.since(tick));
+        if let Some(trouble) = &self.trouble {
+            status.failures = trouble.failures;
+            status.error = Some(trouble.error.clone());
+        }
+        status
+    }
+}

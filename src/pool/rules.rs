@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use super::timeline::Timeline;
+use crate::refresh::Policy;
+
+/// What holds for every tenant of a pool.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) policy: Policy,
+    pub(super) timeline: Timeline,
+    pub(super) limits: Limits,
+}
+
+/// How much of everything there may be.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) max_tenants: usize,
+    pub(super) max_parallel: usize,
+    /// How many may wait for one tenant's token; the policy bounds how many wait in all.
+    pub(super) max_waiting_per_tenant: usize,
+    /// When a tenant is dropped.
+    pub(super) idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_tenants: 100_000,
+            max_parallel: 32,
+            max_waiting_per_tenant: 1000,
+            idle_timeout: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Limits {
+    /// How long a tenant must not have been used to make room for another one.
+    pub(super) fn evictable_after(&self) -> Duration {
+        self.idle_timeout.min(Duration::from_secs(60))
+    }
+}

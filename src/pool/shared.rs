@@ -1,0 +1,171 @@
+use std::{
+    hash::Hash,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::{
+    ledger::{Ledger, Outcome},
+    rules::Rules,
+    tenant::{ByKey, Tenant, TenantId},
+    timeline::Tick,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::{Event, Sink},
+    refresh::{Rejection, Status},
+    source::DynTokenSource,
+    time::Clock,
+};
+
+/// The tenants by key, read without a lock.
+pub(super) type Map<K> = papaya::HashSet<ByKey<K>>;
+
+/// What handles, the keeper and fetches share.
+pub(super) struct Shared<K> {
+    pub(super) read: Read<K>,
+    pub(super) ledger: Mutex<Ledger<K>>,
+    pub(super) wake: Notify,
+    pub(super) ending: AtomicBool,
+    pub(super) stopped: watch::Sender<bool>,
+    pub(super) rules: Rules,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) make: Arc<Make<K>>,
+    pub(super) sink: Sink,
+    pub(super) hook: Option<Box<Hook<K>>>,
+}
+
+pub(super) type Make<K> = dyn Fn(&K) -> Arc<dyn DynTokenSource> + Send + Sync;
+pub(super) type Hook<K> = dyn Fn(&K, &Event<'_>) + Send + Sync;
+
+/// What requests read. On lines of its own: what is written beside it would slow every request.
+#[repr(align(128))]
+pub(super) struct Read<K> {
+    pub(super) map: Map<K>,
+    /// The current second, as of when the keeper last looked.
+    pub(super) second: AtomicU32,
+}
+
+impl<K> Shared<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    pub(super) fn tick(&self) -> Tick {
+        self.rules.timeline.tick(self.clock.now())
+    }
+
+    /// The tenant of this key, if there is one.
+    pub(super) fn find(&self, key: &K) -> Option<Arc<Tenant<K>>> {
+        self.read.map.pin().get(key).map(|found| found.0.clone())
+    }
+
+    /// Notes that the current token of a tenant is used.
+    pub(super) fn touch(&self, tenant: &Tenant<K>) {
+        if tenant.touch(self.read.second.load(Ordering::Relaxed)) {
+            // Nobody had used the token, so it was not renewed. Now it is.
+            let tick = self.tick();
+            let mut ledger = self.ledger();
+            if ledger.node(tenant.id()).is_some() {
+                ledger.schedule(tenant.id().id, Tick::NEVER);
+            }
+            self.unlock(ledger, tick);
+        }
+    }
+
+    /// Takes a refused token out of service, unless it is younger than `min_age`.
+    pub(super) fn reject(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
+        let tick = self.tick();
+        let mut ledger = self.ledger();
+        let Some(node) = ledger.node(id) else { return Rejection::Superseded };
+        let outcome = node.life.reject(&node.tenant, epoch, min_age, tick, &self.rules);
+        let tenant = node.tenant.clone();
+        if outcome != Rejection::Accepted {
+            return outcome;
+        }
+        ledger.schedule(id.id, Tick::NEVER);
+        self.unlock(ledger, tick);
+        self.emit(&tenant.key, &Event::Rejected { epoch });
+        outcome
+    }
+
+    pub(super) fn status(&self, key: &K) -> Option<Status> {
+        let tick = self.tick();
+        let id = self.find(key)?.id();
+        let mut ledger = self.ledger();
+        let node = ledger.node(id)?;
+        Some(node.life.status(&node.tenant, tick, &self.rules))
+    }
+
+    /// Forgets a tenant. Those who wait for it start anew.
+    pub(super) fn remove(&self, key: &K) -> bool {
+        let Some(id) = self.find(key).map(|tenant| tenant.id()) else { return false };
+        let mut outcome = Outcome::new();
+        let mut ledger = self.ledger();
+        if ledger.node(id).is_some() {
+            outcome.forgotten.extend(ledger.forget(id.id, &self.read.map));
+        }
+        drop(ledger);
+        let removed = !outcome.forgotten.is_empty();
+        self.settle(outcome);
+        removed
+    }
+
+    /// Marks the end: no token is served from here on, and nobody waits for one.
+    pub(super) fn stop(&self) {
+        let mut outcome = Outcome::new();
+        let mut ledger = self.ledger();
+        ledger.stopped = true;
+        outcome.forgotten = ledger.forget_all(&self.read.map);
+        drop(ledger);
+        self.settle(outcome);
+        self.stopped.send_replace(true);
+        self.sink.emit(&Event::Stopped);
+    }
+
+    /// Tells what happened, wakes those who wait for tenants that are gone, and drops these.
+    pub(super) fn settle(&self, outcome: Outcome<K>) {
+        for (tenant, epoch) in outcome.expired {
+            self.emit(&tenant.key, &Event::Expired { epoch });
+        }
+        for node in outcome.forgotten {
+            if let Some(waiting) = &node.life.waiting {
+                waiting.changed.notify_waiters();
+            }
+        }
+    }
+
+    /// Tells an event of a tenant.
+    pub(super) fn emit(&self, key: &K, event: &Event<'_>) {
+        self.sink.emit(event);
+        if let Some(hook) = &self.hook {
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(key, event)));
+        }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<K>> {
+        // A panic while it is held can only be one of the key's own `Hash` or `Eq`.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the lock back, and wakes the keeper if there is something to do for it.
+    pub(super) fn unlock(&self, ledger: MutexGuard<'_, Ledger<K>>, tick: Tick) {
+        let needed = ledger.needs_keeper(tick, &self.rules);
+        drop(ledger);
+        if needed {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn ended() -> Error {
+        Error::new(
+            ErrorKind::Shutdown,
+            "the token pool has ended: it was shut down, or its runtime is gone",
+        )
+    }
+}

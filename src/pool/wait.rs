@@ -1,0 +1,202 @@
+use std::{hash::Hash, sync::Arc};
+
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    ledger::{Outcome, Room},
+    life::Waiting,
+    shared::Shared,
+    tenant::{Tenant, TenantId},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::Event,
+    slot::{Entry, Slot},
+};
+
+impl<K> Shared<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    /// Waits for the token of a tenant, which is created if need be.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future changes nothing for anybody else: fetches are not this one's.
+    pub(super) async fn obtain(
+        &self,
+        key: &K,
+        deadline: Instant,
+    ) -> Result<(TenantId, Arc<Entry>), Error> {
+        loop {
+            let tenant = match self.find(key) {
+                Some(tenant) => tenant,
+                None => self.create(key).await?,
+            };
+            // Gone again? Then it was removed, and starts anew.
+            if let Some(entry) = self.newer(&tenant, 0, deadline).await? {
+                return Ok((tenant.id(), entry));
+            }
+        }
+    }
+
+    /// Waits for a token of this very tenant that is newer than `after`. `None` if the tenant is
+    /// gone.
+    pub(super) async fn newer(
+        &self,
+        tenant: &Arc<Tenant<K>>,
+        after: u64,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Entry>>, Error> {
+        let mut found = tenant.slot.newer_than(after);
+        if found.is_none() {
+            let started = Instant::now();
+            let outcome = self.wait(tenant, after, deadline).await;
+            let obtained = matches!(outcome, Ok(Some(_)));
+            self.emit(&tenant.key, &Event::Waited { waited: started.elapsed(), obtained });
+            found = outcome?;
+        }
+        if found.is_some() {
+            self.touch(tenant);
+        }
+        Ok(found)
+    }
+
+    async fn wait(
+        &self,
+        tenant: &Arc<Tenant<K>>,
+        after: u64,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Entry>>, Error> {
+        let Some(place) = self.take_place(tenant)? else { return Ok(None) };
+        loop {
+            // Before looking: whatever changes from here on wakes it.
+            let changed = place.changed.notified();
+            {
+                let tick = self.tick();
+                let mut ledger = self.ledger();
+                if ledger.stopped {
+                    return Err(Self::ended());
+                }
+                let Some(node) = ledger.node(tenant.id()) else { return Ok(None) };
+                if let Some(entry) = tenant.slot.newer_than(after) {
+                    return Ok(Some(entry));
+                }
+                if let Some(error) = node.life.refusal(tick, &self.rules) {
+                    return Err(error.clone());
+                }
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
+                let mut ledger = self.ledger();
+                let cause = ledger.node(tenant.id()).and_then(|node| node.life.error());
+                return Err(match cause {
+                    Some(cause) => error.with_source(cause.clone()),
+                    None => error,
+                });
+            }
+        }
+    }
+
+    /// Joins those who wait for a tenant's token, and sees to it that it is fetched. `None` if the
+    /// tenant is gone.
+    fn take_place(&self, tenant: &Arc<Tenant<K>>) -> Result<Option<Place<'_, K>>, Error> {
+        let (tick, id) = (self.tick(), tenant.id());
+        let mut ledger = self.ledger();
+        if ledger.stopped {
+            return Err(Self::ended());
+        }
+        let full = ledger.waiting >= self.rules.policy.max_waiting;
+        let Some(node) = ledger.node(id) else { return Ok(None) };
+        let life = &mut node.life;
+        life.ask(tick.seconds());
+        if let Some(error) = life.refusal(tick, &self.rules) {
+            return Err(error.clone());
+        }
+        let waiting = life.waiting.get_or_insert_with(|| {
+            Box::new(Waiting { changed: Arc::new(Notify::new()), count: 0 })
+        });
+        if full || waiting.count >= self.rules.limits.max_waiting_per_tenant {
+            if waiting.count == 0 {
+                life.waiting = None;
+            }
+            return Err(Error::new(ErrorKind::Overloaded, "too many requests wait for a token"));
+        }
+        waiting.count += 1;
+        let changed = waiting.changed.clone();
+        ledger.waiting += 1;
+        // The keeper may not know yet that the token is gone: timers stand still while a machine
+        // sleeps.
+        ledger.hurry(id.id, tick, &self.rules);
+        self.unlock(ledger, tick);
+        Ok(Some(Place { shared: self, id, changed }))
+    }
+
+    async fn create(&self, key: &K) -> Result<Arc<Tenant<K>>, Error> {
+        loop {
+            let mut outcome = Outcome::new();
+            let (room, tenant) = {
+                let tick = self.tick();
+                let map = &self.read.map;
+                let mut ledger = self.ledger();
+                if ledger.stopped {
+                    return Err(Self::ended());
+                }
+                // Under the lock nobody else creates it.
+                if let Some(tenant) = self.find(key) {
+                    return Ok(tenant);
+                }
+                let room = ledger.make_room(map, tick, &self.rules, &mut outcome);
+                let tenant = matches!(room, Room::Yes).then(|| {
+                    ledger.add(map, tick, |id| {
+                        Arc::new(Tenant::new(key.clone(), id, Slot::new(self.clock.clone())))
+                    })
+                });
+                self.unlock(ledger, tick);
+                (room, tenant)
+            };
+            self.settle(outcome);
+            match (room, tenant) {
+                (_, Some(tenant)) => return Ok(tenant),
+                (Room::No, None) => {
+                    return Err(Error::new(
+                        ErrorKind::Overloaded,
+                        "as many tenants as allowed are in use",
+                    ));
+                }
+                _ => yield_now().await,
+            }
+        }
+    }
+}
+
+/// A place among those that wait for a tenant's token, given back on drop.
+struct Place<'a, K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    shared: &'a Shared<K>,
+    id: TenantId,
+    changed: Arc<Notify>,
+}
+
+impl<K> Drop for Place<'_, K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        let mut ledger = self.shared.ledger();
+        ledger.waiting -= 1;
+        let Some(node) = ledger.node(self.id) else { return };
+        if let Some(waiting) = &mut node.life.waiting {
+            waiting.count -= 1;
+            if waiting.count == 0 {
+                node.life.waiting = None;
+            }
+        }
+    }
+}
