@@ -33,20 +33,32 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// As long as many opaque tokens are.
 const TOKEN: &str = "2YotnFZFEjr1zCsicMWpAAd41d8cd98f00b204e9800998ecf8";
 
+/// Each case runs in a process of its own: what one has freed would slow the allocator of the next.
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let sizes: &[u32] = if quick { &[1, 10_000, 100_000] } else { &[1, 10_000, 1_000_000] };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    if let Some(at) = arguments.iter().position(|argument| argument == "--case") {
+        let tenants = arguments[at + 2].parse().unwrap();
+        let hours = if quick { 2 } else { 4 };
+        return match &*arguments[at + 1] {
+            "memory" => memory(tenants),
+            "requests" => requests(tenants, if quick { 200_000 } else { 2_000_000 }),
+            case => timers(tenants, hours, case == "used"),
+        };
+    }
+    let run = |case: &str, tenants: u32| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--case", case, &tenants.to_string()]);
+        assert!(command.args(quick.then_some("--quick")).status().unwrap().success());
+    };
+    let sizes = [1, 10_000, if quick { 100_000 } else { 1_000_000 }];
     println!("memory: bytes per tenant with a token of {} characters, key u64", TOKEN.len());
-    for &tenants in sizes {
-        memory(tenants);
-    }
+    sizes.into_iter().for_each(|tenants| run("memory", tenants));
     println!("\nrequests: ns per lookup and injection, without the service below");
-    lookups(sizes, if quick { 400_000 } else { 2_000_000 });
-    println!("\ntimers: four hours of tokens of an hour, in virtual time");
-    for &tenants in sizes {
-        timers(tenants, true);
-    }
-    timers(sizes[sizes.len() - 1], false);
+    sizes.into_iter().for_each(|tenants| run("requests", tenants));
+    println!("\ntimers: hours of tokens of an hour, in virtual time");
+    sizes.into_iter().for_each(|tenants| run("used", tenants));
+    run("unused", sizes[2]);
 }
 
 /// Gives tokens at once; has no state of its own.
@@ -58,9 +70,6 @@ impl TokenSource for Instantly {
         ready(TokenSet::bearer(TOKEN).map(|token| token.with_lifetime(HOUR)))
     }
 }
-
-/// How long the timers are watched.
-const HOURS: u32 = 4;
 
 static FETCHES: AtomicU64 = AtomicU64::new(0);
 
@@ -143,7 +152,7 @@ impl Service<Request<u64>> for Bare {
     }
 }
 
-fn lookups(sizes: &[u32], rounds: u32) {
+fn requests(tenants: u32, rounds: u32) {
     let runtime = runtime();
     let random: Vec<u64> = (0..1 << 16).map(|_| fastrand::u64(..)).collect();
     let bare = time(rounds, |_| black_box(request(1)));
@@ -153,31 +162,31 @@ fn lookups(sizes: &[u32], rounds: u32) {
         request.headers_mut().insert(AUTHORIZATION, fixed.clone());
         black_box(request)
     });
-    let tokens = runtime.block_on(async {
+    let (tokens, pool) = runtime.block_on(async {
         let tokens = TokenHandle::spawn(source_fn(|_| ready(TokenSet::bearer(TOKEN))));
         tokens.ready().await.unwrap();
-        tokens
+        let (pool, keeper) = pair(tenants);
+        tokio::spawn(keeper);
+        fill(&pool, tenants).await;
+        (tokens, pool)
     });
     let mut one = OAuthLayer::new(tokens, "https://api.example".parse().unwrap()).layer(Bare);
     let one = time(rounds, |_| send(&mut one, request(1)));
-    println!("{:>9}  static header {:.0}, one handle {:.0}", "", fixed - bare, one - bare);
-    for &tenants in sizes {
-        let pool = runtime.block_on(async {
-            let (pool, keeper) = pair(tenants);
-            tokio::spawn(keeper);
-            fill(&pool, tenants).await;
-            pool
-        });
-        let key = |request: &Request<u64>| Some(*request.body());
-        let layer = OAuthLayer::keyed(pool, "https://api.example".parse().unwrap(), key);
-        let mut service = layer.layer(Bare);
-        let hot = time(rounds, |_| send(&mut service, request(0)));
-        let uniform = time(rounds, |n| {
-            let key = random[n as usize & 0xFFFF].wrapping_add(u64::from(n) * 0x9E37_79B9);
-            send(&mut service, request(key % u64::from(tenants)));
-        });
-        println!("{tenants:>9}  hot {:.0}, uniform {:.0}", hot - bare, uniform - bare);
-    }
+    let key = |request: &Request<u64>| Some(*request.body());
+    let layer = OAuthLayer::keyed(pool, "https://api.example".parse().unwrap(), key);
+    let mut service = layer.layer(Bare);
+    let hot = time(rounds, |_| send(&mut service, request(0)));
+    let uniform = time(rounds, |n| {
+        let key = random[n as usize & 0xFFFF].wrapping_add(u64::from(n) * 0x9E37_79B9);
+        send(&mut service, request(key % u64::from(tenants)));
+    });
+    println!(
+        "{tenants:>9} tenants: hot {:.0}, uniform {:.0}; a static header {:.0}, one handle {:.0}",
+        hot - bare,
+        uniform - bare,
+        fixed - bare,
+        one - bare,
+    );
 }
 
 fn request(key: u64) -> Request<u64> {
@@ -217,7 +226,7 @@ struct Polls {
 }
 
 /// `used`: each tenant's token is used in time for its renewal; otherwise all run out.
-fn timers(tenants: u32, used: bool) {
+fn timers(tenants: u32, hours: u32, used: bool) {
     let polls = Arc::new(Polls::default());
     runtime().block_on(async {
         let (pool, keeper) = pair(tenants);
@@ -250,7 +259,7 @@ fn timers(tenants: u32, used: bool) {
         FETCHES.store(0, Relaxed);
         let (mut peak, mut before, mut touching) = (0, 0, 0);
         let start = cpu_time();
-        for second in 0..HOURS * 3600 {
+        for second in 0..hours * 3600 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let now = FETCHES.load(Relaxed);
             peak = peak.max(now - before);
@@ -266,7 +275,7 @@ fn timers(tenants: u32, used: bool) {
         let whole = cpu_time() - start - touching;
         let fetches = FETCHES.load(Relaxed);
         let seconds = |ns: u64| ns as f64 / 1e9;
-        let hours = f64::from(HOURS);
+        let hours = f64::from(hours);
         let hour = seconds(polls.cpu.load(Relaxed)) / hours;
         println!(
             "{tenants:>9} {}: keeper {hour:.3} s CPU an hour ({:.4} % of a core) in {} polls, \

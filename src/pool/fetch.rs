@@ -71,8 +71,8 @@ where
         let Some(node) = ledger.node(id) else { return };
         let life = &mut node.life;
         life.phase = Phase::Idle;
-        let replaced = life.previous.take();
-        life.previous.clone_from(&replaced);
+        // Wiped after the lock is given back.
+        let replaced = life.previous.clone();
         let result = outcome
             .and_then(|token| life.publish(tenant, epoch, token, &begun, rules))
             .map_err(|error| (life.fail(tenant, &error, now, rules), error));
