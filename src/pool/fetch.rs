@@ -16,6 +16,7 @@ use crate::{
     observe::{Event, FetchReason},
     refresh::fetch_then,
     source::{DynTokenSource, FetchContext, TokenSource},
+    time::instant_in,
     token::TokenSet,
 };
 
@@ -39,7 +40,7 @@ where
         let cx = FetchContext {
             previous,
             reason,
-            deadline: begun.started + self.rules.policy.fetch_timeout,
+            deadline: instant_in(self.rules.policy.fetch_timeout),
             clock: self.clock.clone(),
         };
         self.emit(&tenant.key, &Event::Fetching { reason });

@@ -14,6 +14,7 @@ use crate::{
     observe::Event,
     refresh::{Rejection, Status, Token},
     source::TokenSource,
+    time::instant_in,
 };
 
 /// A token for each of many tenants, kept fresh while it is used.
@@ -61,7 +62,7 @@ where
     ///
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self, key: &K) -> Result<Token, Error> {
-        let deadline = Instant::now() + self.shared.rules.policy.wait;
+        let deadline = instant_in(self.shared.rules.policy.wait);
         self.obtain(key, deadline).await.map(|(_, token)| token)
     }
 

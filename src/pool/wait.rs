@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::Event,
+    refresh::can_wait,
     slot::{Entry, Slot},
 };
 
@@ -54,6 +55,7 @@ where
     ) -> Result<Option<Arc<Entry>>, Error> {
         let mut found = tenant.slot.newer_than(after);
         if found.is_none() {
+            can_wait()?;
             let started = Instant::now();
             let outcome = self.wait(tenant, after, deadline).await;
             let obtained = matches!(outcome, Ok(Some(_)));

@@ -36,6 +36,7 @@ pub(crate) use self::{
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
     policy::Policy,
     refresher::MAX_RETRY_AFTER,
+    shared::can_wait,
 };
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;

@@ -127,13 +127,7 @@ impl Shared {
         if let Some(entry) = self.slot.newer_than(after) {
             return Ok(entry);
         }
-        // A timer outside of a runtime would panic.
-        if Handle::try_current().is_err() {
-            return Err(Error::new(
-                ErrorKind::Timeout,
-                "there is no token at hand, and it can be waited for in a tokio runtime only",
-            ));
-        }
+        can_wait()?;
         let _place = self.take_place()?;
         let started = Instant::now();
         let outcome = self.wait_for_change(after, deadline).await;
@@ -220,6 +214,17 @@ impl Shared {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // Nothing panics while it is held; and plain flags cannot be left half-written.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there can be timers here: outside of a runtime they would panic.
+pub(crate) fn can_wait() -> Result<(), Error> {
+    match Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::new(
+            ErrorKind::Timeout,
+            "there is no token at hand, and it can be waited for in a tokio runtime only",
+        )),
     }
 }
 

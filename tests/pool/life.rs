@@ -342,6 +342,33 @@ async fn shutdown_waits_for_fetches_and_then_requests_fail() {
 }
 
 #[test]
+fn without_a_runtime_a_token_that_is_missing_is_an_error_and_not_a_panic() {
+    let (pool, _keeper) = Scripts::<u32>::tokens(HOUR).builder().pair();
+    let mut token = tokio_test::task::spawn(pool.token(&1));
+    let std::task::Poll::Ready(outcome) = token.poll() else { panic!("it cannot wait") };
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_without_end_are_long_ones() {
+    let scripts = Scripts::<u32>::new(Step::TokenWithoutLifetime);
+    let pool = scripts
+        .builder()
+        .wait(Duration::MAX)
+        .fetch_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .default_lifetime(Duration::MAX)
+        .max_margin(Duration::MAX)
+        .rejection_interval(Duration::MAX)
+        .spawn();
+    value(&pool, &1).await;
+    sleep(HOUR * 24 * 365).await;
+    assert!(pool.status(&1).unwrap().is_ready());
+    assert_eq!(scripts.count(), 1);
+    pool.shutdown().await;
+}
+
+#[test]
 fn f26_when_the_keepers_runtime_ends_callers_on_another_fail_typed() {
     let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (first, second) = (build(), build());

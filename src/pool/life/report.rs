@@ -1,5 +1,3 @@
-use tokio::time::Instant;
-
 use super::{
     super::{rules::Rules, tenant::Tenant, timeline::Tick},
     Life, Phase,
@@ -8,6 +6,7 @@ use crate::{
     error::Error,
     observe::FetchReason,
     refresh::{State, Status},
+    time::instant_in,
 };
 
 impl Life {
@@ -51,11 +50,10 @@ impl Life {
             },
         };
         status.epoch = tenant.slot.last_epoch();
-        let now = Instant::now();
         status.obtained_at = entry.as_ref().map(|entry| entry.validity().obtained);
         status.expires_at = entry.map(|entry| {
             let expires = entry.validity().expires;
-            now + rules.timeline.tick(expires).since(tick)
+            instant_in(rules.timeline.tick(expires).since(tick))
         });
         status.fetching = self.phase == Phase::Fetching;
         let attempt = if status.expires_at.is_some() {
@@ -63,7 +61,7 @@ impl Life {
         } else {
             self.attempt_at(rules)
         };
-        status.next_attempt = (!status.fetching).then(|| now + attempt.since(tick));
+        status.next_attempt = (!status.fetching).then(|| instant_in(attempt.since(tick)));
         if let Some(trouble) = &self.trouble {
             status.failures = trouble.failures;
             status.error = Some(trouble.error.clone());
