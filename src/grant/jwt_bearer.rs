@@ -1,13 +1,10 @@
 use std::{fmt, sync::Arc};
 
-use super::{
-    builder::{Checked, GrantBuilder},
-    credential::exchange_newest,
-};
+use super::{assertion::AssertionGrant, builder::GrantBuilder};
 use crate::{
     client_auth::ClientAuth,
     error::{ConfigError, Error},
-    secret::SecretSource,
+    secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
     token::TokenSet,
 };
@@ -36,12 +33,7 @@ use crate::{
 ///
 /// [RFC 7523 §2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
 #[derive(Clone)]
-pub struct JwtBearer(Arc<Inner>);
-
-struct Inner {
-    checked: Checked,
-    assertion: SecretSource,
-}
+pub struct JwtBearer(Arc<AssertionGrant>);
 
 /// What only [`JwtBearer`] has to configure.
 #[derive(Debug)]
@@ -69,35 +61,20 @@ impl GrantBuilder<JwtBearerOptions> {
     /// [`ConfigError`] for anything that cannot work.
     pub fn build(self) -> Result<JwtBearer, ConfigError> {
         let (checked, JwtBearerOptions { assertion }) = self.check(GRANT_TYPE)?;
-        Ok(JwtBearer(Arc::new(Inner { checked, assertion })))
+        let encode = Secret::clone;
+        Ok(JwtBearer(Arc::new(AssertionGrant { checked, assertion, encode })))
     }
 }
 
 impl TokenSource for JwtBearer {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let Inner { checked: Checked { endpoint, scopes, form }, assertion } = &*self.0;
-        let token = exchange_newest(assertion, "the assertion", &cx, |assertion| {
-            let mut form = form.clone();
-            form.set_secret("assertion", assertion);
-            let cx = &cx;
-            async move { endpoint.request(cx, &form, scopes).await }
-        })
-        .await?;
-        // RFC 7521 §4.1: refresh tokens "are not typically issued"; a new assertion takes their
-        // place.
-        Ok(token.without_refresh_token())
+        self.0.fetch(&cx).await
     }
 }
 
 impl fmt::Debug for JwtBearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Checked { endpoint, scopes, .. } = &self.0.checked;
-        f.debug_struct("JwtBearer")
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
-            .field("assertion", &self.0.assertion)
-            .field("scopes", scopes)
-            .finish_non_exhaustive()
+        self.0.debug("JwtBearer", f)
     }
 }
 

@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod assertion;
 mod builder;
 mod client_credentials;
 mod credential;

@@ -2,10 +2,7 @@ use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{
-    builder::{Checked, GrantBuilder},
-    credential::exchange_newest,
-};
+use super::{assertion::AssertionGrant, builder::GrantBuilder};
 use crate::{
     client_auth::ClientAuth,
     error::{ConfigError, Error},
@@ -37,12 +34,7 @@ use crate::{
 ///
 /// [RFC 7522 §2.1]: https://www.rfc-editor.org/rfc/rfc7522#section-2.1
 #[derive(Clone)]
-pub struct Saml2Bearer(Arc<Inner>);
-
-struct Inner {
-    checked: Checked,
-    assertion: SecretSource,
-}
+pub struct Saml2Bearer(Arc<AssertionGrant>);
 
 /// What only [`Saml2Bearer`] has to configure.
 #[derive(Debug)]
@@ -70,21 +62,14 @@ impl GrantBuilder<Saml2BearerOptions> {
     /// [`ConfigError`] for anything that cannot work.
     pub fn build(self) -> Result<Saml2Bearer, ConfigError> {
         let (checked, Saml2BearerOptions { assertion }) = self.check(GRANT_TYPE)?;
-        Ok(Saml2Bearer(Arc::new(Inner { checked, assertion })))
+        let encode = encoded;
+        Ok(Saml2Bearer(Arc::new(AssertionGrant { checked, assertion, encode })))
     }
 }
 
 impl TokenSource for Saml2Bearer {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let Inner { checked: Checked { endpoint, scopes, form }, assertion } = &*self.0;
-        let token = exchange_newest(assertion, "the assertion", &cx, |xml| {
-            let mut form = form.clone();
-            form.set_secret("assertion", encoded(&xml));
-            let cx = &cx;
-            async move { endpoint.request(cx, &form, scopes).await }
-        })
-        .await?;
-        Ok(token.without_refresh_token())
+        self.0.fetch(&cx).await
     }
 }
 
@@ -96,13 +81,7 @@ fn encoded(xml: &Secret) -> Secret {
 
 impl fmt::Debug for Saml2Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Checked { endpoint, scopes, .. } = &self.0.checked;
-        f.debug_struct("Saml2Bearer")
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
-            .field("assertion", &self.0.assertion)
-            .field("scopes", scopes)
-            .finish_non_exhaustive()
+        self.0.debug("Saml2Bearer", f)
     }
 }
 
