@@ -161,13 +161,7 @@ impl Service<Request<u64>> for Bare {
 fn requests(tenants: u32, rounds: u32) {
     let runtime = runtime();
     let random: Vec<u64> = (0..1 << 16).map(|_| fastrand::u64(..)).collect();
-    let bare = time(rounds, |_| black_box(request(1)));
     let fixed = HeaderValue::from_static("Bearer 2YotnFZFEjr1zCsicMWpAA");
-    let fixed = time(rounds, |_| {
-        let mut request = request(1);
-        request.headers_mut().insert(AUTHORIZATION, fixed.clone());
-        black_box(request)
-    });
     let (tokens, pool) = runtime.block_on(async {
         let tokens = TokenHandle::spawn(source_fn(|_| ready(TokenSet::bearer(TOKEN))));
         tokens.ready().await.unwrap();
@@ -176,22 +170,33 @@ fn requests(tenants: u32, rounds: u32) {
         fill(&pool, tenants).await;
         (tokens, pool)
     });
-    let mut one = OAuthLayer::new(tokens, "https://api.example".parse().unwrap()).layer(Bare);
-    let one = time(rounds, |_| send(&mut one, request(1)));
+    let mut handle = OAuthLayer::new(tokens, "https://api.example".parse().unwrap()).layer(Bare);
     let key = |request: &Request<u64>| Some(*request.body());
     let layer = OAuthLayer::keyed(pool, "https://api.example".parse().unwrap(), key);
-    let mut service = layer.layer(Bare);
-    let hot = time(rounds, |_| send(&mut service, request(0)));
-    let uniform = time(rounds, |n| {
-        let key = random[n as usize & 0xFFFF].wrapping_add(u64::from(n) * 0x9E37_79B9);
-        send(&mut service, request(key % u64::from(tenants)));
-    });
+    let (mut one, mut all) = (layer.layer(Bare), layer.layer(Bare));
+    let [bare, fixed, handle, hot, uniform] = time(
+        rounds,
+        [
+            &mut |_| drop(black_box(request(1))),
+            &mut |_| {
+                let mut request = request(1);
+                request.headers_mut().insert(AUTHORIZATION, fixed.clone());
+                black_box(request);
+            },
+            &mut |_| send(&mut handle, request(1)),
+            &mut |_| send(&mut one, request(0)),
+            &mut |n| {
+                let key = random[n as usize & 0xFFFF].wrapping_add(u64::from(n) * 0x9E37_79B9);
+                send(&mut all, request(key % u64::from(tenants)));
+            },
+        ],
+    );
     println!(
         "{tenants:>9} tenants: hot {:.0}, uniform {:.0}; a static header {:.0}, one handle {:.0}",
         hot - bare,
         uniform - bare,
         fixed - bare,
-        one - bare,
+        handle - bare,
     );
 }
 
@@ -207,20 +212,27 @@ fn send<S: Service<Request<u64>>>(service: &mut S, request: Request<u64>) {
     assert!(pin!(service.call(request)).poll(&mut cx).is_ready(), "a token is at hand");
 }
 
-/// The median of nine runs, in ns a round.
-fn time<T>(rounds: u32, mut work: impl FnMut(u32) -> T) -> f64 {
-    let mut runs: Vec<_> = (0..9)
-        .map(|_| {
+/// What a round of each design takes, in ns: the median of runs in turn, so that a machine that is
+/// slow for a while is slow for all.
+fn time<const N: usize>(rounds: u32, mut designs: [&mut dyn FnMut(u32); N]) -> [f64; N] {
+    let rounds = rounds / RUNS;
+    let mut times = [const { Vec::new() }; N];
+    for run in 0..RUNS {
+        for (design, times) in designs.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            for n in 0..rounds / 9 {
-                black_box(work(n));
+            for n in 0..rounds {
+                design(run * rounds + n);
             }
-            start.elapsed().as_nanos() as f64 / f64::from(rounds / 9)
-        })
-        .collect();
-    runs.sort_by(f64::total_cmp);
-    runs[runs.len() / 2]
+            times.push(start.elapsed().as_nanos() as f64 / f64::from(rounds));
+        }
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
 }
+
+const RUNS: u32 = 25;
 
 /// What the keeper's polls cost.
 #[derive(Default)]
