@@ -362,7 +362,7 @@ async fn durations_without_end_are_long_ones() {
         .rejection_interval(Duration::MAX)
         .spawn();
     value(&pool, &1).await;
-    sleep(HOUR * 24 * 365).await;
+    sleep(HOUR * 24 * 30).await;
     assert!(pool.status(&1).unwrap().is_ready());
     assert_eq!(scripts.count(), 1);
     pool.shutdown().await;
