@@ -425,6 +425,29 @@ async fn a_rejection_during_a_renewal_does_not_cause_a_second_fetch() {
     assert_eq!(source.count(), 2);
 }
 
+/// Once the refresher took a rejection that met the end of a fetch for one of the new token, and
+/// fetched again.
+#[tokio::test(start_paused = true)]
+async fn f18_a_rejection_that_meets_the_end_of_a_fetch_does_not_cause_another() {
+    let source = Script::tokens(HOUR);
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    source.then([Step::Take(secs(2), Box::new(Step::Token(HOUR)))]);
+    let refresh = tokio::spawn({
+        let tokens = tokens.clone();
+        async move { tokens.refresh().await.map(drop) }
+    });
+    let mut status = tokens.subscribe();
+    status.wait_for(tower_oauth::Status::is_fetching).await.unwrap();
+    settle().await;
+    sleep(secs(2)).await;
+    assert_eq!(tokens.reject(1), Rejection::Accepted);
+    refresh.await.unwrap().unwrap();
+    sleep(secs(5)).await;
+    assert_eq!(source.count(), 2);
+    assert_eq!(value(&tokens).await, "token-2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn f22_rfr_07_a_caller_that_goes_away_loses_nothing_for_anybody() {
     let source = Script::tokens(HOUR);

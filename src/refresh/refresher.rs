@@ -114,7 +114,8 @@ impl<'a> Task<'a> {
                 break;
             }
             self.facts.requested |= asked.refresh;
-            if asked.rejected {
+            // By its number: a newer token may have been published since the report.
+            if self.facts.held.is_some_and(|held| asked.rejected == Some(held.epoch)) {
                 // Fresh -> Rejected: whoever reported it has emptied the slot.
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;

@@ -40,8 +40,8 @@ pub(super) struct Shared {
 pub(super) struct Inbox {
     /// `refresh()` was called.
     pub(super) refresh: bool,
-    /// A token was refused and taken out of the slot.
-    pub(super) rejected: bool,
+    /// The token of this epoch was refused and taken out of the slot.
+    pub(super) rejected: Option<u64>,
     /// `shutdown()` was called, or the last handle is gone.
     pub(super) end: bool,
     last_rejection: Option<Instant>,
@@ -110,7 +110,7 @@ impl Shared {
             return Rejection::Superseded;
         }
         inbox.last_rejection = Some(now);
-        inbox.rejected = true;
+        inbox.rejected = Some(epoch);
         self.status.send_modify(|status| status.state = State::Rejected);
         drop(inbox);
         self.wake.notify_one();
