@@ -27,7 +27,7 @@ pub enum Rejection {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    rejected: bool,
+    rejected: Option<u64>,
     refresh: bool,
 }
 
@@ -73,7 +73,7 @@ impl Shared {
         if self.read() != epoch || !self.take(epoch) {
             return Rejection::Superseded;
         }
-        inbox.rejected = true;
+        inbox.rejected = Some(epoch);
         self.status.send();
         drop(inbox);
         self.wake.notify_one();
@@ -110,7 +110,7 @@ impl Shared {
         let mut epoch = held.max(1);
         while epoch < last {
             let asked = std::mem::take(&mut *self.inbox.lock().unwrap());
-            if asked.rejected {
+            if asked.rejected == Some(held) {
                 held = EMPTY;
             }
             if held == EMPTY || asked.refresh {
