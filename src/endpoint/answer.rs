@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{
     failure::{Refusal, describe, failure, is_failure},
     form::Redactor,
-    object::{media_type, object, without_mark},
+    object::{Object, media_type, object, without_mark},
     response::{Rules, token_set},
     retry_after::{retry_after, server_time},
 };
@@ -33,40 +33,36 @@ pub(crate) struct Reading<'a> {
 pub(crate) fn read(
     answer: &Answer,
     reading: &Reading<'_>,
-    redactor: impl FnOnce() -> Redactor,
+    redactor: impl Fn() -> Redactor,
 ) -> Result<TokenSet, Error> {
     let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(unexpected(status));
     }
     let object = object(headers, body);
-    let members = object.as_ref().ok().map(|object| &object.members);
-    if !status.is_success() || members.is_some_and(is_failure) {
-        let method = reading.method;
-        let redactor = match members {
-            Some(members) => redactor().and_tokens_of(members),
-            None => redactor(),
-        };
-        let error = failure(&Refusal { status, headers, body, members, method }, &redactor);
-        let (now, wall) = reading.received;
-        let wait = retry_after(headers, server_time(headers, wall));
-        let at = wait.and_then(|wait| now.checked_add(wait));
-        return Err(match at {
-            Some(at) => error.with_retry_at(at),
-            None => error,
-        });
+    let refused = || object.as_ref().ok().is_some_and(|object| is_failure(&object.members));
+    if !status.is_success() || refused() {
+        return Err(refusal(answer, object.as_ref().ok(), reading, redactor()));
     }
     // 204, or a 200 that a gateway emptied.
     if without_mark(body).is_empty() {
         let message = format!("the token endpoint's answer ({status}) is empty");
         return Err(Error::new(ErrorKind::MalformedResponse, message));
     }
-    let object = object.map_err(|problem| {
+    let mut object = object.map_err(|problem| {
         let shape = describe(headers, body, &redactor());
         malformed(format!(
             "the token endpoint's answer ({status}) cannot be read: {problem} ({shape})"
         ))
     })?;
+    if let Some(pointer) = &reading.rules.token_at {
+        object = pointer.object(body).ok_or_else(|| {
+            malformed(format!("the token endpoint's answer has no single object at {pointer}"))
+        })?;
+        if is_failure(&object.members) {
+            return Err(refusal(answer, Some(&object), reading, redactor()));
+        }
+    }
     // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
     // the "application/json" media type".
     if reading.rules.strict && media_type(headers).as_deref() != Some("application/json") {
@@ -80,6 +76,29 @@ pub(crate) fn read(
     // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
     // before the request was sent.
     Ok(token.with_sent_at(sent_at))
+}
+
+/// An answer that is an error, and when to come back.
+fn refusal(
+    answer: &Answer,
+    object: Option<&Object>,
+    reading: &Reading<'_>,
+    redactor: Redactor,
+) -> Error {
+    let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
+    let members = object.map(|object| &object.members);
+    let redactor = match members {
+        Some(members) => redactor.and_tokens_of(members),
+        None => redactor,
+    };
+    let method = reading.method;
+    let error = failure(&Refusal { status, headers, body, members, method }, &redactor);
+    let (now, wall) = reading.received;
+    let wait = retry_after(headers, server_time(headers, wall));
+    match wait.and_then(|wait| now.checked_add(wait)) {
+        Some(at) => error.with_retry_at(at),
+        None => error,
+    }
 }
 
 fn unexpected(status: StatusCode) -> Error {

@@ -112,11 +112,11 @@ fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
         Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
         Some("slow_down") => ErrorKind::Throttled,
         _ if status.is_server_error() => ErrorKind::Server,
-        // Only a refused client is answered with 401 (RFC 6749 §5.2). Auth0 says `access_denied`
-        // to a wrong secret.
-        _ if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
+        // Auth0 says so to a wrong secret; RFC 6749 §5.2 has 401 for refused clients only.
+        Some("access_denied") if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
         Some(_) => ErrorKind::Denied,
         None => match status {
+            StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
             // A firewall's page, not the authorization server's word.
             StatusCode::FORBIDDEN if page => ErrorKind::Server,
             StatusCode::REQUEST_TIMEOUT => ErrorKind::Timeout,

@@ -7,6 +7,7 @@ mod exchange;
 mod failure;
 mod form;
 mod object;
+mod pointer;
 mod response;
 mod retry_after;
 mod rfc3339;
@@ -16,5 +17,6 @@ mod seconds;
 mod tests;
 
 pub(crate) use exchange::TokenEndpoint;
-pub(crate) use form::Form;
+pub(crate) use form::{Form, Space};
+pub(crate) use pointer::Pointer;
 pub(crate) use response::Rules;

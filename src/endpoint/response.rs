@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     form::Redactor,
     object::Object,
+    pointer::Pointer,
     scope,
     seconds::{FIRST_INSTANT, Seconds, duration, until},
 };
@@ -26,6 +27,17 @@ pub(crate) struct Rules {
     pub(crate) assume_bearer: bool,
     /// The longest lifetime that is believed.
     pub(crate) max_lifetime: Duration,
+    /// Where the object with the token stands, if it is not the whole answer.
+    pub(crate) token_at: Option<Pointer>,
+    /// Other names of the type `Bearer`.
+    pub(crate) bearer_types: Vec<String>,
+}
+
+impl Rules {
+    fn is_bearer(&self, token_type: &str) -> bool {
+        token_type.eq_ignore_ascii_case("bearer")
+            || self.bearer_types.iter().any(|known| known.eq_ignore_ascii_case(token_type))
+    }
 }
 
 /// Makes a token set of a token response ([RFC 6749 §5.1]).
@@ -107,11 +119,12 @@ fn check_type(
     redactor: impl FnOnce() -> Redactor,
 ) -> Result<(), Error> {
     match token_type {
-        Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => Ok(()),
+        Some(Value::String(name)) if rules.is_bearer(&name) => Ok(()),
         Some(Value::String(name)) => Err(Error::new(
             ErrorKind::UnusableToken,
             format!(
-                "the token type \"{}\" is not supported",
+                "the token type \"{}\" is not supported; bearer_type() tells which other names \
+                 mean a bearer token",
                 printable(&redactor().clean(&name), TYPE_CAP)
             ),
         )),

@@ -22,9 +22,13 @@ use crate::{
     token::{Scopes, TokenSet, TokenType},
 };
 
-const LENIENT: Rules =
-    Rules { strict: false, assume_bearer: false, max_lifetime: Duration::from_secs(86400) };
-const STRICT: Rules = Rules { strict: true, ..LENIENT };
+const LENIENT: Rules = rules(false);
+const STRICT: Rules = rules(true);
+
+const fn rules(strict: bool) -> Rules {
+    let max_lifetime = Duration::from_secs(86400);
+    Rules { strict, assume_bearer: false, max_lifetime, token_at: None, bearer_types: Vec::new() }
+}
 const JSON: &str = "application/json";
 
 /// When the answers below were asked for, in seconds since 1970.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::parameter::{DETAILS, check_details, check_extra, check_resource};
 use crate::{
     client_auth::ClientAuth,
-    endpoint::{Form, Rules, TokenEndpoint},
+    endpoint::{Form, Pointer, Rules, Space, TokenEndpoint},
     error::ConfigError,
     http::{Endpoint, Transport},
     token::Scopes,
@@ -30,6 +30,8 @@ struct Common {
     timeout: Duration,
     body_limit: usize,
     rules: Rules,
+    token_at: Option<String>,
+    space: Space,
     transport: Option<Transport>,
     allow_http: bool,
 }
@@ -44,7 +46,13 @@ pub(super) struct Checked {
 
 impl<G> GrantBuilder<G> {
     pub(super) fn new(token_endpoint: String, auth: ClientAuth, options: G) -> Self {
-        let rules = Rules { strict: false, assume_bearer: false, max_lifetime: MAX_LIFETIME };
+        let rules = Rules {
+            strict: false,
+            assume_bearer: false,
+            max_lifetime: MAX_LIFETIME,
+            token_at: None,
+            bearer_types: Vec::new(),
+        };
         let common = Common {
             token_endpoint,
             auth,
@@ -56,6 +64,8 @@ impl<G> GrantBuilder<G> {
             timeout: TIMEOUT,
             body_limit: BODY_LIMIT,
             rules,
+            token_at: None,
+            space: Space::default(),
             transport: None,
             allow_http: false,
         };
@@ -148,6 +158,51 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Takes tokens of this type for bearer tokens too, for servers that have names of their own,
+    /// such as Slack's `bot` and `user`. It may be repeated. Default: only `Bearer`, in any case.
+    #[must_use]
+    pub fn bearer_type(mut self, token_type: impl Into<String>) -> Self {
+        self.common.rules.bearer_types.push(token_type.into());
+        self
+    }
+
+    /// Tells where in the answer the object stands that holds the token and what belongs to it, by
+    /// a JSON pointer ([RFC 6901]). Default: the answer itself; no other is searched for.
+    ///
+    /// Nothing outside of that object counts, save an error:
+    /// [`TokenSet::member`](crate::TokenSet::member) gives its members only.
+    ///
+    /// ```
+    /// use tower_oauth::{ClientAuth, RefreshToken, SecretSource};
+    ///
+    /// // Slack: {"ok": true, "authed_user": {"access_token": "xoxp-…", "token_type": "user"}}
+    /// let user = RefreshToken::builder(
+    ///     "https://slack.com/api/oauth.v2.access",
+    ///     ClientAuth::post("orders", SecretSource::env("SLACK_SECRET")),
+    ///     SecretSource::file("/run/secrets/slack-refresh-token"),
+    /// )
+    /// .token_at("/authed_user")
+    /// .bearer_type("user");
+    /// # let _ = user;
+    /// ```
+    ///
+    /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
+    #[must_use]
+    pub fn token_at(mut self, pointer: impl Into<String>) -> Self {
+        self.common.token_at = Some(pointer.into());
+        self
+    }
+
+    /// Writes a space in the body as `%20`, for servers that do not take the `+` of
+    /// [RFC 6749 App. B] for one. Default: `+`.
+    ///
+    /// [RFC 6749 App. B]: https://www.rfc-editor.org/rfc/rfc6749#appendix-B
+    #[must_use]
+    pub fn percent_encode_spaces(mut self) -> Self {
+        self.common.space = Space::Percent;
+        self
+    }
+
     /// Sets the longest lifetime that is believed. Default: 365 days.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
@@ -187,6 +242,7 @@ impl<G> GrantBuilder<G> {
         check_bounds(&common)?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
+        let token_at = common.token_at.map(|text| pointer(&text)).transpose()?;
         let transport = match common.transport {
             Some(transport) => transport,
             None => default_transport()?,
@@ -197,7 +253,7 @@ impl<G> GrantBuilder<G> {
             transport,
             timeout: common.timeout,
             body_limit: common.body_limit,
-            rules: common.rules,
+            rules: Rules { token_at, ..common.rules },
         };
         Ok((Checked { endpoint, scopes, form }, options))
     }
@@ -226,6 +282,7 @@ impl Common {
         for (name, value) in &self.parameters {
             form.set(name.clone(), &**value);
         }
+        form.set_space(self.space);
         Ok(form)
     }
 }
@@ -235,6 +292,14 @@ pub(super) fn scope_set(scopes: &[String]) -> Result<Scopes, ConfigError> {
     let mut set = Scopes::default();
     scopes.iter().try_for_each(|scope| set.insert(scope))?;
     Ok(set)
+}
+
+fn pointer(text: &str) -> Result<Pointer, ConfigError> {
+    Pointer::parse(text).ok_or_else(|| ConfigError::Setting {
+        name: "token_at",
+        value: format!("{text:?}"),
+        reason: "it is a JSON pointer, such as /authed_user",
+    })
 }
 
 fn check_bounds(common: &Common) -> Result<(), ConfigError> {

@@ -10,7 +10,9 @@ mod message;
 mod transport;
 
 pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
-pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
+pub(crate) use form::{
+    encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string,
+};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use serde_json::json;
 use tower_oauth::{
     ClientAuth, ClientCredentials, Error, ErrorKind, FetchContext, RefreshToken, TokenExchange,
     TokenSet, TokenSource, Transport,
-    grant::{ClientCredentialsOptions, GrantBuilder},
-    testing::AuthorizationServer,
+    grant::{ClientCredentialsOptions, GrantBuilder, RefreshTokenOptions},
+    testing::{AuthorizationServer, Reply},
 };
 
 use crate::answer::reply;
@@ -28,6 +29,10 @@ enum Grant {
     Refresh,
     /// Token exchange.
     Exchange,
+    /// Client credentials at Slack, for its bot.
+    SlackBot,
+    /// A refresh token at Slack, for a user: the token stands within another object.
+    SlackUser,
 }
 
 enum Expected {
@@ -106,7 +111,7 @@ const fn row(answer: &'static str, grant: Grant, expected: Expected) -> Row {
 }
 
 use ErrorKind::{Denied, InvalidClient, InvalidGrant, InvalidRequest, Server, Throttled};
-use Grant::{Client, Exchange, Refresh};
+use Grant::{Client, Exchange, Refresh, SlackBot, SlackUser};
 
 const ROWS: &[Row] = &[
     // Entra v1 writes numbers as text; the absolute times are long past, and lose to expires_in.
@@ -159,6 +164,22 @@ const ROWS: &[Row] = &[
         error(Denied, 200, Some("incorrect_client_credentials"), "are incorrect"),
     ),
     row("slack-refused", Client, error(Denied, 200, Some("invalid_code"), "refuses")),
+    row(
+        "slack-bot-token",
+        SlackBot,
+        token("xoxe.xoxb-made-up", Some(43200))
+            .scopes(Some("commands incoming-webhook"))
+            .member("team"),
+    ),
+    // Nothing around the object counts.
+    row(
+        "slack-user-token",
+        SlackUser,
+        token("xoxe.xoxp-made-up", Some(43100))
+            .scopes(Some("chat:write search:read"))
+            .refresh_token("xoxe-user-made-up")
+            .member("id"),
+    ),
     // No lifetime; a character that RFC 6750 does not have.
     row(
         "salesforce-token",
@@ -264,9 +285,59 @@ async fn trs_14_err_03_what_providers_answer_is_understood() {
     }
 }
 
+/// Without being told, neither Slack's types nor its nested object are taken.
+#[tokio::test(start_paused = true)]
+async fn trs_12_trs_02_what_was_not_configured_is_not_guessed() {
+    for (answer, expected) in [
+        ("slack-bot-token", ErrorKind::UnusableToken),
+        ("slack-user-token", ErrorKind::MalformedResponse),
+    ] {
+        let server = AuthorizationServer::in_process();
+        server.always(reply(answer));
+        let error =
+            client(&server).build().unwrap().fetch(FetchContext::first()).await.unwrap_err();
+        assert_eq!(error.kind(), expected, "{answer}");
+    }
+}
+
+/// An error around the object counts, and so does one within; one that is not there is none.
+#[tokio::test(start_paused = true)]
+async fn trs_12_trs_16_errors_are_found_around_a_nested_token() {
+    let token = json!({ "access_token": "nested-token", "token_type": "user" });
+    let mut failed = token.clone();
+    failed["error"] = json!("inner nested-token");
+    for (body, expected) in [
+        (json!({ "ok": false, "error": "nested-token", "authed_user": token }), Denied),
+        (json!({ "ok": true, "authed_user": failed }), Denied),
+        (json!({ "access_token": "t", "token_type": "user" }), ErrorKind::MalformedResponse),
+        (json!({ "authed_user": [token] }), ErrorKind::MalformedResponse),
+    ] {
+        let server = AuthorizationServer::in_process();
+        server.always(Reply::json(200, body.clone()));
+        let source = refresh(&server).token_at("/authed_user").bearer_type("user").build().unwrap();
+        let error = source.fetch(FetchContext::first()).await.unwrap_err();
+        assert_eq!(error.kind(), expected, "{body}");
+        assert!(!format!("{error} {error:?}").contains("nested-token"), "{error}");
+    }
+}
+
+#[test]
+fn trs_12_a_place_that_is_no_json_pointer_is_refused() {
+    let server = AuthorizationServer::in_process();
+    for bad in ["", "authed_user", "$.authed_user", "/a~b"] {
+        let error = client(&server).token_at(bad).build().unwrap_err();
+        assert!(error.to_string().contains("token_at"), "{error}");
+    }
+}
+
 pub(crate) fn client(server: &AuthorizationServer) -> GrantBuilder<ClientCredentialsOptions> {
     let auth = ClientAuth::basic("orders", "hunter2");
     ClientCredentials::builder(server.token_endpoint(), auth).transport(transport(server))
+}
+
+fn refresh(server: &AuthorizationServer) -> GrantBuilder<RefreshTokenOptions> {
+    let auth = ClientAuth::none("orders");
+    RefreshToken::builder(server.token_endpoint(), auth, "old").transport(transport(server))
 }
 
 fn transport(server: &AuthorizationServer) -> Transport {
@@ -278,10 +349,13 @@ async fn fetch(grant: Grant, server: &AuthorizationServer) -> Result<TokenSet, E
     let scopes = ["read", "write"];
     match grant {
         Client => client(server).scopes(scopes).build().unwrap().fetch(cx).await,
-        Refresh => {
-            let auth = ClientAuth::none("orders");
-            let source = RefreshToken::builder(server.token_endpoint(), auth, "old")
-                .transport(transport(server));
+        SlackBot => {
+            let source = client(server).scopes(scopes).bearer_type("bot");
+            source.build().unwrap().fetch(cx).await
+        }
+        Refresh => refresh(server).build().unwrap().fetch(cx).await,
+        SlackUser => {
+            let source = refresh(server).token_at("/authed_user").bearer_type("user");
             source.build().unwrap().fetch(cx).await
         }
         Exchange => {
