@@ -58,6 +58,7 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `external-command` | no | `ExternalCommand`, a token from a program's output |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -125,6 +126,10 @@ pub use crate::{
     middleware::{KeyedOAuth, KeyedOAuthLayer, MissingKey},
     pool::TokenPool,
 };
+
+#[cfg(feature = "external-command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
+pub use crate::grant::ExternalCommand;
 
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]

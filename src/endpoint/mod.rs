@@ -7,6 +7,8 @@ mod exchange;
 mod failure;
 mod form;
 mod object;
+#[cfg(feature = "external-command")]
+mod output;
 mod pointer;
 mod response;
 mod retry_after;
@@ -18,5 +20,7 @@ mod tests;
 
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::{Form, Space};
+#[cfg(feature = "external-command")]
+pub(crate) use output::written_token;
 pub(crate) use pointer::Pointer;
 pub(crate) use response::Rules;

@@ -333,4 +333,5 @@ impl<G> fmt::Debug for GrantBuilder<G> {
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const BODY_LIMIT: usize = 1024 * 1024;
-const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest lifetime that is believed unless told otherwise.
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -30,6 +30,8 @@ mod assertion;
 mod builder;
 mod client_credentials;
 mod credential;
+#[cfg(feature = "external-command")]
+mod external_command;
 mod file_token;
 mod jwt_bearer;
 mod parameter;
@@ -39,6 +41,9 @@ mod token_exchange;
 
 pub use builder::GrantBuilder;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
+#[cfg(feature = "external-command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
+pub use external_command::{CommandFailure, ExternalCommand, ExternalCommandBuilder};
 pub use file_token::FileToken;
 pub use jwt_bearer::{JwtBearer, JwtBearerOptions};
 pub use refresh_token::{RefreshToken, RefreshTokenOptions};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::json;
 use tower_oauth::{
-    ClientAuth, ClientCredentials, Error, ErrorKind, FetchContext, RefreshToken, TokenExchange,
-    TokenSet, TokenSource, Transport,
+    ClientAuth, ClientCredentials, Error, ErrorKind, FetchContext, RefreshToken, Secret,
+    TokenExchange, TokenSet, TokenSource, Transport,
     grant::{ClientCredentialsOptions, GrantBuilder, RefreshTokenOptions},
     testing::{AuthorizationServer, Reply},
 };
@@ -381,7 +381,7 @@ fn check(answer: &str, expected: &Expected, outcome: Result<TokenSet, Error>) {
             assert_eq!(got.usable_in(), None, "{answer}");
             let granted = got.scopes().map(ToString::to_string);
             assert_eq!(granted.as_deref(), *scopes, "{answer}");
-            let renewing = got.refresh_token().map(|token| token.expose());
+            let renewing = got.refresh_token().map(Secret::expose);
             assert_eq!(renewing, *refresh_token, "{answer}");
             assert!(member.is_none_or(|name| got.member(name).is_some()), "{answer}");
         }
