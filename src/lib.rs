@@ -110,7 +110,10 @@ pub mod token;
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
-    grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
+    grant::{
+        ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
+        TokenExchange,
+    },
     http::Transport,
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,

@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use super::ClientAssertion;
 use super::{Credentials, basic};
 use crate::{
-    error::{ConfigError, Error},
-    secret::SecretSource,
+    error::{ConfigError, Error, ErrorKind},
+    secret::{Secret, SecretSource},
+    token::jwt_expiry,
 };
 
 /// A client and how it authenticates at the authorization server.
@@ -24,6 +25,7 @@ enum Method {
     Post(SecretSource),
     None,
     Anonymous,
+    GivenAssertion(SecretSource),
     #[cfg(feature = "private-key-jwt")]
     Assertion(Arc<ClientAssertion>),
 }
@@ -63,6 +65,23 @@ impl ClientAuth {
         Self::new("", Method::Anonymous)
     }
 
+    /// An assertion that somebody else signed ([RFC 7523 §2.2]), such as a workload's identity token
+    /// in a file: to the server it is `private_key_jwt`. It is sent as it is, and one that has
+    /// expired is not sent.
+    ///
+    /// ```
+    /// use tower_oauth::{ClientAuth, SecretSource};
+    ///
+    /// let token = SecretSource::file("/var/run/secrets/tokens/workload");
+    /// let auth = ClientAuth::assertion("orders", token);
+    /// # let _ = auth;
+    /// ```
+    ///
+    /// [RFC 7523 §2.2]: https://www.rfc-editor.org/rfc/rfc7523#section-2.2
+    pub fn assertion(client_id: impl Into<String>, assertion: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::GivenAssertion(assertion.into()))
+    }
+
     #[cfg(feature = "private-key-jwt")]
     pub(super) fn by_assertion(assertion: ClientAssertion) -> Self {
         Self::new(assertion.client_id().to_owned(), Method::Assertion(Arc::new(assertion)))
@@ -83,6 +102,7 @@ impl ClientAuth {
             Method::Basic(_) | Method::BasicUnencoded(_) => "client_secret_basic",
             Method::Post(_) => "client_secret_post",
             Method::None | Method::Anonymous => "none",
+            Method::GivenAssertion(_) => "private_key_jwt",
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(assertion) => assertion.method(),
         }
@@ -131,7 +151,6 @@ impl ClientAuth {
         if let Method::Assertion(assertion) = &self.method {
             return assertion.credentials(now).await;
         }
-        let _ = now;
         let secret = match self.secret() {
             Some(source) => Some(source.read().await?),
             None => None,
@@ -143,6 +162,10 @@ impl ClientAuth {
             (Method::BasicUnencoded(_), Some(secret)) => {
                 Credentials::in_header(basic::raw(&self.client_id, secret.expose())?, secret)
             }
+            (Method::GivenAssertion(source), Some(assertion)) => {
+                check_live(&assertion, source, now)?;
+                Credentials::assertion(&self.client_id, assertion.clone(), assertion)
+            }
             // An empty parameter is not sent, so an anonymous client leaves none.
             (_, secret) => Credentials::in_body(&self.client_id, secret),
         })
@@ -150,13 +173,27 @@ impl ClientAuth {
 
     fn secret(&self) -> Option<&SecretSource> {
         match &self.method {
-            Method::Basic(secret) | Method::BasicUnencoded(secret) | Method::Post(secret) => {
-                Some(secret)
-            }
+            Method::Basic(secret)
+            | Method::BasicUnencoded(secret)
+            | Method::Post(secret)
+            | Method::GivenAssertion(secret) => Some(secret),
             Method::None | Method::Anonymous => None,
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(_) => None,
         }
+    }
+}
+
+/// An assertion that has expired would be sent in vain, and whatever writes it may be about to replace
+/// it.
+fn check_live(assertion: &Secret, source: &SecretSource, now: SystemTime) -> Result<(), Error> {
+    match jwt_expiry(assertion.expose()) {
+        Some(expiry) if expiry <= now => {
+            let ago = now.duration_since(expiry).unwrap_or_default().as_secs();
+            let message = format!("the client assertion from {source:?} has expired {ago} s ago");
+            Err(Error::new(ErrorKind::Credential, message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -186,6 +223,11 @@ mod tests {
             (ClientAuth::basic_unencoded("id", "s"), true, vec![]),
             (ClientAuth::post("id", "s"), false, vec!["client_id", "client_secret"]),
             (ClientAuth::none("id"), false, vec!["client_id"]),
+            (
+                ClientAuth::assertion("id", "a.b.c"),
+                false,
+                vec!["client_id", "client_assertion_type", "client_assertion"],
+            ),
         ] {
             let credentials = auth.credentials(SystemTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(credentials.authorization().is_some(), in_header, "{auth:?}");

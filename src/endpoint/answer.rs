@@ -35,6 +35,28 @@ pub(crate) fn read(
     reading: &Reading<'_>,
     redactor: impl Fn() -> Redactor,
 ) -> Result<TokenSet, Error> {
+    let object = members(answer, reading, redactor)?;
+    // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
+    // the "application/json" media type".
+    if reading.rules.strict && media_type(answer.headers()).as_deref() != Some("application/json") {
+        return Err(malformed(
+            "the token endpoint's answer is not labelled application/json".into(),
+        ));
+    }
+    let (sent_at, wall) = reading.sent;
+    let now = server_time(answer.headers(), wall);
+    let token = token_set(object, reading.rules, reading.requested, now)?;
+    // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
+    // before the request was sent.
+    Ok(token.with_sent_at(sent_at))
+}
+
+/// The members of an answer that is not an error.
+pub(super) fn members(
+    answer: &Answer,
+    reading: &Reading<'_>,
+    redactor: impl Fn() -> Redactor,
+) -> Result<Object, Error> {
     let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(unexpected(status));
@@ -63,19 +85,7 @@ pub(crate) fn read(
             return Err(refusal(answer, Some(&object), reading, redactor()));
         }
     }
-    // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
-    // the "application/json" media type".
-    if reading.rules.strict && media_type(headers).as_deref() != Some("application/json") {
-        return Err(malformed(
-            "the token endpoint's answer is not labelled application/json".into(),
-        ));
-    }
-    let (sent_at, wall) = reading.sent;
-    let now = server_time(headers, wall);
-    let token = token_set(object, reading.rules, reading.requested, now)?;
-    // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
-    // before the request was sent.
-    Ok(token.with_sent_at(sent_at))
+    Ok(object)
 }
 
 /// An answer that is an error, and when to come back.

@@ -6,6 +6,7 @@ mod answer;
 mod exchange;
 mod failure;
 mod form;
+mod impersonation;
 mod object;
 #[cfg(feature = "external-command")]
 mod output;
@@ -20,6 +21,7 @@ mod tests;
 
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::{Form, Space};
+pub(crate) use impersonation::Impersonation;
 #[cfg(feature = "external-command")]
 pub(crate) use output::written_token;
 pub(crate) use pointer::Pointer;

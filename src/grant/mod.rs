@@ -30,6 +30,8 @@ mod assertion;
 mod builder;
 mod client_credentials;
 mod credential;
+mod entra;
+mod external_account;
 #[cfg(feature = "external-command")]
 mod external_command;
 mod file_token;
@@ -41,6 +43,7 @@ mod token_exchange;
 
 pub use builder::GrantBuilder;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
+pub use external_account::{ExternalAccount, ExternalAccountOptions};
 #[cfg(feature = "external-command")]
 #[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
 pub use external_command::{CommandFailure, ExternalCommand, ExternalCommandBuilder};

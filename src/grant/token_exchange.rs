@@ -117,7 +117,28 @@ impl GrantBuilder<TokenExchangeOptions> {
     ///
     /// [`ConfigError`] for anything that cannot work.
     pub fn build(self) -> Result<TokenExchange, ConfigError> {
-        let (mut checked, options) = self.check(GRANT_TYPE)?;
+        let (checked, options) = self.check(TokenExchange::GRANT_TYPE)?;
+        TokenExchange::new(checked, options)
+    }
+}
+
+impl TokenExchange {
+    pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+    /// An exchange of this subject token for an access token.
+    pub(super) fn for_access_token(
+        checked: Checked,
+        subject: (SecretSource, String),
+    ) -> Result<Self, ConfigError> {
+        let requested = Some(Self::ACCESS_TOKEN.to_owned());
+        let actor = None;
+        Self::new(
+            checked,
+            TokenExchangeOptions { subject, actor, requested, assume_access_token: false },
+        )
+    }
+
+    fn new(mut checked: Checked, options: TokenExchangeOptions) -> Result<Self, ConfigError> {
         let types = [
             ("subject_token_type", Some(&options.subject.1)),
             ("actor_token_type", options.actor.as_ref().map(|(_, token_type)| token_type)),
@@ -132,7 +153,7 @@ impl GrantBuilder<TokenExchangeOptions> {
             }
             checked.form.set(name, &**value);
         }
-        Ok(TokenExchange(Arc::new(Inner { checked, options })))
+        Ok(Self(Arc::new(Inner { checked, options })))
     }
 }
 
@@ -188,5 +209,4 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const TYPE_CAP: usize = 100;

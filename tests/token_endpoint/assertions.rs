@@ -16,7 +16,7 @@ use tower_oauth::{
 use crate::fake::{Fake, URL, everything, fetch, granted, json, refused};
 
 /// An unsigned JWT that expires in so many seconds.
-fn jwt(expires_in: i64, subject: &str) -> String {
+pub(crate) fn jwt(expires_in: i64, subject: &str) -> String {
     let now = SystemClock::new().now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let expiry = i64::try_from(now.as_secs()).unwrap() + expires_in;
     let claims = format!(r#"{{"sub":"{subject}","exp":{expiry}}}"#);
@@ -24,7 +24,7 @@ fn jwt(expires_in: i64, subject: &str) -> String {
 }
 
 /// A credential that is replaced by the next one each time it is read; the last one stays.
-fn sequence(values: &[&str]) -> SecretSource {
+pub(crate) fn sequence(values: &[&str]) -> SecretSource {
     let values: Arc<Mutex<Vec<String>>> =
         Arc::new(Mutex::new(values.iter().rev().map(|value| (*value).to_owned()).collect()));
     SecretSource::provider(move || {
