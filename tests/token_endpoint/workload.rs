@@ -39,15 +39,16 @@ impl Drop for TokenFile {
 }
 
 fn configuration(source: Value) -> Value {
-    json!({
+    let mut configuration = json!({
         "type": "external_account",
         "audience": POOL,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
         "token_url": STS,
         "service_account_impersonation_url": IMPERSONATION,
         "universe_domain": "googleapis.com",
-        "credential_source": source,
-    })
+    });
+    configuration["credential_source"] = source;
+    configuration
 }
 
 fn builder(configuration: &Value, fake: &Fake) -> GrantBuilder<ExternalAccountOptions> {
