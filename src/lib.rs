@@ -87,6 +87,9 @@ pub mod client_auth;
 pub mod docs;
 mod endpoint;
 pub mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod http;
 #[cfg(feature = "private-key-jwt")]

@@ -6,6 +6,8 @@ mod answer;
 mod exchange;
 mod failure;
 mod form;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod impersonation;
 mod object;
 #[cfg(feature = "external-command")]

@@ -12,6 +12,8 @@
 
 mod algorithm;
 mod der;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod jwk;
 mod key;
 mod sign;
