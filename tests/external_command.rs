@@ -134,7 +134,10 @@ async fn output_that_is_no_token_is_refused_unseen() {
         ("printf 'canary\\377'", ErrorKind::MalformedResponse),
         ("echo '{\"access_token\":\"canary'", ErrorKind::MalformedResponse),
         ("echo '{\"token\":\"canary\"}'", ErrorKind::MalformedResponse),
-        ("echo '{\"access_token\":\"canary\",\"token_type\":\"mac\"}'", ErrorKind::UnusableToken),
+        (
+            "echo '{\"access_token\":\"canary\",\"token_type\":\"canary\"}'",
+            ErrorKind::UnusableToken,
+        ),
         ("echo '{\"access_token\":\"canary\",\"error\":\"x\"}'", ErrorKind::Denied),
     ] {
         let error = fetch(sh(script).env("PATH", "/usr/bin:/bin")).await.unwrap_err();

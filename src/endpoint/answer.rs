@@ -35,7 +35,7 @@ pub(crate) fn read(
     reading: &Reading<'_>,
     redactor: impl Fn() -> Redactor,
 ) -> Result<TokenSet, Error> {
-    let object = members(answer, reading, redactor)?;
+    let object = members(answer, reading, &redactor)?;
     // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
     // the "application/json" media type".
     if reading.rules.strict && media_type(answer.headers()).as_deref() != Some("application/json") {
@@ -45,7 +45,7 @@ pub(crate) fn read(
     }
     let (sent_at, wall) = reading.sent;
     let now = server_time(answer.headers(), wall);
-    let token = token_set(object, reading.rules, reading.requested, now)?;
+    let token = token_set(object, reading.rules, reading.requested, now, redactor)?;
     // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
     // before the request was sent.
     Ok(token.with_sent_at(sent_at))

@@ -119,6 +119,12 @@ impl Redactor {
         Self(forms)
     }
 
+    /// Looks for this value too, as it is.
+    pub(crate) fn and(mut self, secret: &Secret) -> Self {
+        self.0.push(secret.clone());
+        self
+    }
+
     /// Looks for the tokens among these members too, however deep: an answer may repeat its own.
     pub(crate) fn and_tokens_of(mut self, members: &Members) -> Self {
         members.iter().for_each(|(name, value)| self.add_tokens(name, value));

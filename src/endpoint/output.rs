@@ -4,6 +4,7 @@ use http::HeaderMap;
 
 use super::{
     failure::is_failure,
+    form::Redactor,
     object::{object, without_mark},
     response::{Rules, token_set},
 };
@@ -35,5 +36,12 @@ pub(crate) fn written_token(
     if is_failure(&object.members) {
         return Err(Error::new(ErrorKind::Denied, "it is an error, not a token"));
     }
-    token_set(object, rules, &Scopes::default(), now)
+    token_set(object, rules, &Scopes::default(), now, || Redactor::new([])).map_err(|error| {
+        // That one quotes the type.
+        if error.kind() == ErrorKind::UnusableToken {
+            let message = "its token is not a bearer token, or does not fit a header";
+            return Error::new(ErrorKind::UnusableToken, message);
+        }
+        error
+    })
 }

@@ -43,7 +43,7 @@ impl Rules {
 /// Makes a token set of a token response ([RFC 6749 §5.1]).
 ///
 /// `now` is what time it was for the server when the token was asked for; absolute times are judged
-/// against it.
+/// against it. `redactor` finds what was sent in secret.
 ///
 /// [RFC 6749 §5.1]: https://www.rfc-editor.org/rfc/rfc6749#section-5.1
 pub(crate) fn token_set(
@@ -51,6 +51,7 @@ pub(crate) fn token_set(
     rules: &Rules,
     requested: &Scopes,
     now: SystemTime,
+    redactor: impl FnOnce() -> Redactor,
 ) -> Result<TokenSet, Error> {
     if let Some(name) = object.repeated {
         return Err(malformed(format!("the token response has two members {name}")));
@@ -58,7 +59,7 @@ pub(crate) fn token_set(
     let mut members = object.members;
     let access_token = access_token(&mut members, rules.strict)?;
     let token_type = members.take("token_type");
-    check_type(token_type, rules, || Redactor::new([&access_token]).and_tokens_of(&members))?;
+    check_type(token_type, rules, || redactor().and(&access_token).and_tokens_of(&members))?;
     let mut token = TokenSet::bearer(access_token)?;
 
     let lifetime = lifetime(&members, rules, now)?;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     client_auth::ClientAuth,
-    error::{ConfigError, Error, ErrorKind, printable},
+    error::{ConfigError, Error, ErrorKind},
     secret::SecretSource,
     source::{FetchContext, TokenSource},
     token::TokenSet,
@@ -184,10 +184,12 @@ impl TokenExchangeOptions {
     fn check_issued(&self, token: &TokenSet) -> Result<(), Error> {
         let problem = match token.member("issued_token_type") {
             Some(Value::String(issued)) if issued == TokenExchange::ACCESS_TOKEN => return Ok(()),
-            Some(Value::String(issued)) => format!(
-                "the token endpoint issued a token of type \"{}\", not an access token",
-                printable(issued, TYPE_CAP)
-            ),
+            // Only a name that is known is shown: a server may put anything here, what it was sent
+            // among it.
+            Some(Value::String(issued)) => match OTHER_TYPES.iter().find(|name| *name == issued) {
+                Some(name) => format!("the token endpoint issued a {name}, not an access token"),
+                None => "the token endpoint issued a token that is not an access token".to_owned(),
+            },
             None | Some(Value::Null) if self.assume_access_token => return Ok(()),
             _ => "the token response has no issued_token_type; assume_access_token() takes such \
                   tokens for access tokens"
@@ -209,4 +211,12 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-const TYPE_CAP: usize = 100;
+/// Types of tokens that are for somebody else than an API.
+const OTHER_TYPES: [&str; 6] = [
+    TokenExchange::ID_TOKEN,
+    TokenExchange::JWT,
+    TokenExchange::SAML2,
+    "urn:ietf:params:oauth:token-type:refresh_token",
+    "urn:ietf:params:oauth:token-type:saml1",
+    "urn:ietf:params:oauth:token-type:id-jag",
+];

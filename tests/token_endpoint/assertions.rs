@@ -222,6 +222,24 @@ async fn tex_02_only_an_access_token_is_given_to_requests() {
     }
 }
 
+/// A server that puts what it was sent where a type belongs.
+#[tokio::test]
+async fn f57_a_token_that_comes_back_as_a_type_is_not_shown() {
+    for members in [
+        r#""token_type":"subject-canary","issued_token_type":"x""#,
+        r#""token_type":"Bearer","issued_token_type":"subject-canary""#,
+        r#""token_type":"Bearer","issued_token_type":"urn:x:subject-canary""#,
+    ] {
+        let fake = Fake::new([json(200, &format!(r#"{{"access_token":"t",{members}}}"#))]);
+        let auth = ClientAuth::anonymous();
+        let source = TokenExchange::builder(URL, auth, "subject-canary", TokenExchange::JWT)
+            .transport(fake.transport());
+        let error = fetch(&source.build().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnusableToken);
+        assert!(!everything(&error).contains("canary"), "{error:?}");
+    }
+}
+
 struct File(PathBuf);
 
 impl File {

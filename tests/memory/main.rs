@@ -1,0 +1,8 @@
+//! No secret stays in memory once it is dropped, and none can be serialised by accident.
+#![cfg(test)]
+
+#[cfg(target_os = "linux")]
+mod life;
+#[cfg(target_os = "linux")]
+mod scan;
+mod types;
