@@ -22,7 +22,7 @@ use crate::scan::{Canary, counts};
 
 /// A token response, in memory of its exact size.
 fn answer(access: &Canary, refresh: &Canary) -> Response<Full<Bytes>> {
-    let mut body = String::with_capacity(512);
+    let mut body = String::with_capacity(1024);
     body.push_str(r#"{"token_type":"Bearer","expires_in":3600,"access_token":""#);
     access.write_to(&mut body);
     body.push_str(r#"","refresh_token":""#);
@@ -32,7 +32,7 @@ fn answer(access: &Canary, refresh: &Canary) -> Response<Full<Bytes>> {
 }
 
 /// An authorization server that gives these tokens, without keeping anything.
-fn transport(tokens: &'static [(Canary, Canary)]) -> Transport {
+pub(crate) fn transport(tokens: &'static [(Canary, Canary)]) -> Transport {
     let answered = Arc::new(AtomicUsize::new(0));
     Transport::new::<_, Full<Bytes>, _>(service_fn(move |request: Request<Full<Bytes>>| {
         drop(request);
@@ -41,14 +41,14 @@ fn transport(tokens: &'static [(Canary, Canary)]) -> Transport {
     }))
 }
 
-fn assert_absent(canaries: &[&Canary]) {
+pub(crate) fn assert_absent(canaries: &[&Canary]) {
     for (count, canary) in counts(canaries).into_iter().zip(canaries) {
         assert_eq!(count, 0, "the {} is still in memory", canary.name);
     }
 }
 
 /// Fetches, sends a request, renews, and ends.
-async fn live(source: impl TokenSource, held: &[&Canary]) {
+pub(crate) async fn live(source: impl TokenSource, held: &[&Canary]) {
     let tokens = TokenHandle::spawn(source);
     tokens.ready().await.unwrap();
     let api = service_fn(|request: Request<String>| async move {
@@ -71,7 +71,7 @@ async fn live(source: impl TokenSource, held: &[&Canary]) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-fn tokens() -> &'static [(Canary, Canary)] {
+pub(crate) fn tokens() -> &'static [(Canary, Canary)] {
     let pair = |_| (Canary::new("access token"), Canary::new("refresh token"));
     Vec::leak((0..3).map(pair).collect())
 }

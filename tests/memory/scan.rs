@@ -15,13 +15,18 @@ pub(crate) struct Canary {
 }
 
 impl Canary {
-    /// 48 letters and digits.
+    /// 96 letters and digits. The allocator overwrites up to 32 bytes of what is freed.
     pub(crate) fn new(name: &'static str) -> Self {
-        let mut random = [0; 48];
+        let mut random = [0; 96];
         File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
         let letters = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789-_~.";
         let letter = |byte: &u8| letters[usize::from(*byte) % letters.len()] ^ DISGUISE;
         Self { name, disguised: random.iter().map(letter).collect() }
+    }
+
+    /// A secret of this value.
+    pub(crate) fn of(name: &'static str, value: &[u8]) -> Self {
+        Self { name, disguised: value.iter().map(|byte| byte ^ DISGUISE).collect() }
     }
 
     /// Appends the secret. The text must have room, or it leaves a copy behind.
@@ -45,8 +50,9 @@ impl Canary {
     }
 
     fn ends(&self, bytes: &[u8]) -> bool {
-        let tail = self.disguised.iter().rev().take(TAIL);
-        bytes.len() >= TAIL && bytes.iter().rev().zip(tail).all(|(b, tail)| b ^ DISGUISE == *tail)
+        let size = TAIL.min(self.disguised.len());
+        let tail = self.disguised.iter().rev().take(size);
+        bytes.len() >= size && bytes.iter().rev().zip(tail).all(|(b, tail)| b ^ DISGUISE == *tail)
     }
 }
 
@@ -100,7 +106,8 @@ fn writable() -> Vec<(u64, u64)> {
     ranges
 }
 
-const TAIL: usize = 24;
+/// How much of the end of a secret is looked for.
+const TAIL: usize = 48;
 /// The allocator gives blocks of this size pages of their own: what was freed is not overwritten by
 /// the search for it.
 const LARGE: usize = 1 << 20;
