@@ -6,7 +6,10 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use tower_oauth::{ClientAssertion, ClientCredentials, SecretSource, SigningAlgorithm, SigningKey};
+use tower_oauth::{
+    ClientAssertion, ClientCredentials, FetchContext, SecretSource, SigningAlgorithm, SigningKey,
+    TokenSource,
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -60,6 +63,40 @@ async fn log_02_f58_a_private_key_is_wiped() {
         live(source, &[encoded]).await;
         assert_absent(&[raw, encoded]);
     }
+}
+
+/// Larger than what an allocator soon gives away again.
+#[tokio::test]
+async fn log_02_f58_a_large_key_in_pem_is_wiped() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/keys/pem_rsa");
+    let mut text = Zeroizing::new(String::with_capacity(8192));
+    File::open(path).unwrap().read_to_string(&mut text).unwrap();
+    let pem = &text[1..]; // without what chooses the format
+    let canaries = {
+        let lines = pem.lines().filter(|line| !line.starts_with('-'));
+        let mut body = Zeroizing::new(String::with_capacity(8192));
+        lines.for_each(|line| body.push_str(line));
+        let mut der = Zeroizing::new(vec![0; 8192]);
+        let size = BASE64_STANDARD.decode_slice(body.as_str(), &mut der).unwrap();
+        let last_line = pem.lines().rev().nth(2).unwrap();
+        [
+            Canary::of("end of the key", &der[..size]),
+            Canary::of("middle of the key", &der[size / 2..size / 2 + 48]),
+            Canary::of("encoded key", last_line.as_bytes()),
+        ]
+    };
+    let key = SigningKey::pem(SecretSource::literal(pem), SigningAlgorithm::Rs256);
+    drop(text);
+    let auth = ClientAssertion::private_key("orders", key, "https://as.example");
+    let source = ClientCredentials::builder("https://as.example/token", auth)
+        .transport(transport(tokens()))
+        .build()
+        .unwrap();
+    let [end, middle, encoded] = &canaries;
+    drop(source.fetch(FetchContext::first()).await.unwrap());
+    assert!(encoded.count() > 0);
+    drop(source);
+    assert_absent(&[end, middle, encoded]);
 }
 
 #[tokio::test]
