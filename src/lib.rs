@@ -59,6 +59,7 @@
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `external-command` | no | `ExternalCommand`, a token from a program's output |
+//! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -85,6 +86,9 @@
 
 pub mod client_auth;
 pub mod docs;
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub mod dpop;
 mod endpoint;
 pub mod error;
 #[cfg(any(fuzzing, test))]
@@ -95,6 +99,8 @@ pub mod http;
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub mod jose;
+#[cfg(all(feature = "dpop", not(feature = "private-key-jwt")))]
+mod jose;
 pub mod middleware;
 pub mod observe;
 #[cfg(feature = "pool")]
@@ -143,6 +149,10 @@ pub use crate::{
     client_auth::{AssertionAudience, AssertionType, ClientAssertion},
     jose::{SigningAlgorithm, SigningKey},
 };
+
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use crate::dpop::{DpopAlgorithm, DpopKey};
 
 /// The README's code compiles.
 #[cfg(all(doctest, feature = "reqwest"))]

@@ -13,7 +13,7 @@ use super::{
     answer::{Reading, read},
     form::Redactor,
     pointer::Pointer,
-    response::Rules,
+    response::{Accepted, Rules},
     retry_after::{retry_after, server_time},
     rfc3339::parse_rfc3339,
     scope,
@@ -100,6 +100,7 @@ fn reading(choice: u8, status: StatusCode, label: u8, body: &[u8]) -> Result<Tok
         max_lifetime: MAX_LIFETIME,
         token_at: if choice & 4 == 0 { None } else { Pointer::parse("/a/0") },
         bearer_types: if choice & 8 == 0 { Vec::new() } else { vec!["user".to_owned()] },
+        accepted: Accepted::Bearer,
     };
     let labels = [JSON, "application/x-www-form-urlencoded", "text/plain", "text/html"];
     let mut answer: Answer = http::Response::new(body.to_vec().into());

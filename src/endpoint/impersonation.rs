@@ -22,7 +22,7 @@ use crate::{
     http::{Answer, Endpoint, Limits, Transport, wiped_string},
     secret::Secret,
     source::FetchContext,
-    token::{Scopes, TokenSet},
+    token::{Scopes, TokenSet, TokenType},
 };
 
 /// The last step of Google's workload identity: a federated token is traded for the access token of
@@ -48,6 +48,10 @@ impl Impersonation {
         cx: &FetchContext,
         federated: &TokenSet,
     ) -> Result<TokenSet, Error> {
+        if federated.token_type() != TokenType::Bearer {
+            let message = "a federated token that is bound to a key cannot impersonate";
+            return Err(Error::new(ErrorKind::UnusableToken, message));
+        }
         let token = federated.access_token();
         let own = Instant::now().checked_add(self.timeout);
         let deadline = own.map_or(cx.deadline, |own| own.min(cx.deadline));

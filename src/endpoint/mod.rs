@@ -13,6 +13,8 @@ mod object;
 #[cfg(feature = "external-command")]
 mod output;
 mod pointer;
+#[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
+mod prover;
 mod response;
 mod retry_after;
 mod rfc3339;
@@ -27,4 +29,4 @@ pub(crate) use impersonation::Impersonation;
 #[cfg(feature = "external-command")]
 pub(crate) use output::written_token;
 pub(crate) use pointer::Pointer;
-pub(crate) use response::Rules;
+pub(crate) use response::{Accepted, Rules};

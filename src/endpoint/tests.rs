@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Reading, read},
     form::Redactor,
-    response::Rules,
+    response::{Accepted, Rules},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -27,7 +27,14 @@ const STRICT: Rules = rules(true);
 
 const fn rules(strict: bool) -> Rules {
     let max_lifetime = Duration::from_secs(86400);
-    Rules { strict, assume_bearer: false, max_lifetime, token_at: None, bearer_types: Vec::new() }
+    Rules {
+        strict,
+        assume_bearer: false,
+        max_lifetime,
+        token_at: None,
+        bearer_types: Vec::new(),
+        accepted: Accepted::Bearer,
+    }
 }
 const JSON: &str = "application/json";
 

@@ -3,9 +3,11 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::parameter::{DETAILS, check_details, check_extra, check_resource};
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
-    endpoint::{Form, Pointer, Rules, Space, TokenEndpoint},
+    endpoint::{Accepted, Form, Pointer, Rules, Space, TokenEndpoint},
     error::ConfigError,
     http::{Endpoint, Transport},
     token::Scopes,
@@ -52,6 +54,7 @@ impl<G> GrantBuilder<G> {
             max_lifetime: MAX_LIFETIME,
             token_at: None,
             bearer_types: Vec::new(),
+            accepted: Accepted::Bearer,
         };
         let common = Common {
             token_endpoint,
@@ -203,6 +206,27 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Asks for tokens that are bound to a key, and accepts no others ([RFC 9449]).
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449#section-5
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Dpop(key);
+        self
+    }
+
+    /// As [`dpop`](Self::dpop), but takes a bearer token too if the server gives one: whoever steals
+    /// that one can use it.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn danger_dpop_or_bearer(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Either(key);
+        self
+    }
+
     /// Sets the longest lifetime that is believed. Default: 365 days.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
@@ -242,6 +266,7 @@ impl<G> GrantBuilder<G> {
         check_bounds(&common)?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
+        check_bearer_types(&common.rules.bearer_types)?;
         let token_at = common.token_at.map(|text| pointer(&text)).transpose()?;
         let transport = match common.transport {
             Some(transport) => transport,
@@ -292,6 +317,20 @@ pub(super) fn scope_set(scopes: &[String]) -> Result<Scopes, ConfigError> {
     let mut set = Scopes::default();
     scopes.iter().try_for_each(|scope| set.insert(scope))?;
     Ok(set)
+}
+
+/// A token of one of these types is worth nothing without a proof, or is not an access token.
+fn check_bearer_types(types: &[String]) -> Result<(), ConfigError> {
+    let other = |name: &&String| {
+        ["", "dpop", "pop", "mac", "n_a"].iter().any(|t| name.eq_ignore_ascii_case(t))
+    };
+    match types.iter().find(other) {
+        Some(name) => {
+            let (name, value) = ("bearer_type", format!("{name:?}"));
+            Err(ConfigError::Setting { name, value, reason: "such a token is no bearer token" })
+        }
+        None => Ok(()),
+    }
 }
 
 fn pointer(text: &str) -> Result<Pointer, ConfigError> {

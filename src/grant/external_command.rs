@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::builder::MAX_LIFETIME;
 use crate::{
-    endpoint::{Rules, written_token},
+    endpoint::{Accepted, Rules, written_token},
     error::{ConfigError, Error, ErrorKind},
     secret::SecretSource,
     source::{FetchContext, TokenSource},
@@ -297,4 +297,5 @@ const RULES: Rules = Rules {
     max_lifetime: MAX_LIFETIME,
     token_at: None,
     bearer_types: Vec::new(),
+    accepted: Accepted::Bearer,
 };

@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 
-use super::challenge::{Verdict, parse, verdict};
+use super::{
+    challenge::Challenges,
+    verdict::{Verdict, verdict},
+};
 
 /// Field lines, a line each.
 pub fn www_authenticate(data: &[u8]) {
@@ -12,21 +15,16 @@ pub fn www_authenticate(data: &[u8]) {
             headers.append(WWW_AUTHENTICATE, value);
         }
     }
-    let verdict = verdict(StatusCode::UNAUTHORIZED, &headers, false);
-    let Ok(challenges) = parse(&headers) else {
-        assert_eq!(verdict, Verdict::Other, "what cannot be read is nobody's word");
-        return;
-    };
-    assert!(challenges.len() <= 64);
-    for challenge in &challenges {
-        assert_eq!(challenge.scheme, challenge.scheme.to_ascii_lowercase());
-        assert!(!challenge.scheme.is_empty());
-        for (at, (name, _)) in challenge.params.iter().enumerate() {
-            assert!(challenge.params.iter().skip(at + 1).all(|(other, _)| other != name));
-        }
+    // What cannot be read is nobody's word.
+    let Ok(challenges) = Challenges::read(&headers) else { return };
+    let verdict = verdict(StatusCode::UNAUTHORIZED, &challenges, false);
+    assert!(challenges.iter().count() <= 64);
+    for challenge in challenges.iter() {
+        let scheme = challenge.scheme();
+        assert!(!scheme.is_empty() && scheme == scheme.to_ascii_lowercase());
     }
     let refused = challenges.iter().any(|challenge| {
-        matches!(&*challenge.scheme, "bearer" | "dpop")
+        matches!(challenge.scheme(), "bearer" | "dpop")
             && challenge.param("error") == Some("invalid_token")
     });
     assert_eq!(verdict == Verdict::InvalidToken, refused);

@@ -130,7 +130,7 @@ async fn log_02_f58_a_file_is_wiped_after_each_reading() {
     let secret = Canary::new("secret in a file");
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("memory-secret");
     {
-        let text = tower_oauth::Secret::from(secret.reveal());
+        let text = Secret::from(secret.reveal());
         std::fs::write(&path, text.expose()).unwrap();
     }
     let source = SecretSource::file(&path);

@@ -330,6 +330,15 @@ fn trs_12_a_place_that_is_no_json_pointer_is_refused() {
     }
 }
 
+#[test]
+fn trs_02_a_type_that_needs_a_proof_cannot_be_called_a_bearer_type() {
+    let server = AuthorizationServer::in_process();
+    for bad in ["", "DPoP", "pop", "MAC", "N_A"] {
+        let error = client(&server).bearer_type(bad).build().unwrap_err();
+        assert!(error.to_string().contains("bearer_type"), "{error}");
+    }
+}
+
 pub(crate) fn client(server: &AuthorizationServer) -> GrantBuilder<ClientCredentialsOptions> {
     let auth = ClientAuth::basic("orders", "hunter2");
     ClientCredentials::builder(server.token_endpoint(), auth).transport(transport(server))
