@@ -30,7 +30,7 @@ const ACCESS_TOKEN: &str = "aT4.Yw~7/pKz+Jm2_Xc9-Rf6sGd8LbHq==";
 const REFRESH_TOKEN: &str = "rT8:Vb!3nMx6Zt/Qe5+Wk2(Pj9)Uy7Hc";
 const URL_KEY: &str = "uK5Bn8Xv2Qm7Zr4Tj9Wd3Fh6Ls1Yc0Gp";
 const PANIC: &str = "pN6Kt3Jw9Vz5Rq8Mx2Hb7Df4Cg1Ls0Yp";
-const CLIENT: &str = "orders";
+pub(crate) const CLIENT: &str = "orders";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Does everything, and returns all that must not be found in the record.
@@ -51,6 +51,7 @@ pub(crate) async fn everything(record: &Record) -> Vec<Canary> {
     sources_that_fail(record).await;
     secrets_that_cannot_be_read(record).await;
     requests_that_are_refused(record).await;
+    canaries.extend(crate::newer::everything(record).await);
     configurations(record);
     parts(record);
     canaries
@@ -73,13 +74,13 @@ fn auths() -> [ClientAuth; 3] {
 }
 
 /// It takes every client: one of the methods sends a secret that a server would misread.
-async fn server() -> AuthorizationServer {
+pub(crate) async fn server() -> AuthorizationServer {
     let server = AuthorizationServer::start().await.unwrap();
     server.lifetime(HOUR);
     server
 }
 
-fn hyper() -> Client<HttpConnector, Full<Bytes>> {
+pub(crate) fn hyper() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
@@ -119,7 +120,7 @@ where
 {
 }
 
-fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
+pub(crate) fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
     let events = record.clone();
     let builder =
         TokenHandle::builder(source).observer(move |event: &Event<'_>| events.debug(event));
@@ -127,7 +128,7 @@ fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
     builder.spawn()
 }
 
-async fn fetch(record: &Record, source: &impl TokenSource) -> Option<TokenSet> {
+pub(crate) async fn fetch(record: &Record, source: &impl TokenSource) -> Option<TokenSet> {
     match source.fetch(FetchContext::first()).await {
         Ok(token) => {
             record.debug(&token);
