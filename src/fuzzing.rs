@@ -51,7 +51,9 @@ mod tests {
             #[test]
             fn $test() {
                 let target = stringify!($target);
-                seeds(target).iter().for_each(|seed| super::$target(seed));
+                for seed in seeds(target) {
+                    super::$target(&seed);
+                }
                 proptest!(|(input in inputs(target))| super::$target(&input));
             }
         )*};

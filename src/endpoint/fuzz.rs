@@ -1,4 +1,5 @@
 //! What holds for every answer of a token endpoint.
+#![expect(clippy::missing_panics_doc, reason = "to panic is what they are for")]
 
 use std::time::{Duration, SystemTime};
 

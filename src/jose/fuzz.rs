@@ -1,4 +1,5 @@
 //! What holds for every text that is given as a key.
+#![expect(clippy::missing_panics_doc, reason = "to panic is what they are for")]
 
 use serde_json::json;
 

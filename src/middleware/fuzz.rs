@@ -1,4 +1,5 @@
 //! What holds for every `WWW-Authenticate` field.
+#![expect(clippy::missing_panics_doc, reason = "to panic is what they are for")]
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 
