@@ -41,6 +41,8 @@
 //! | to | look in |
 //! | --- | --- |
 //! | build the token request | [`grant`], [`client_auth`] |
+//! | find an authorization server's endpoints | [`discovery`] |
+//! | end tokens, ask about them | [`revocation`], [`introspection`] |
 //! | bring tokens from elsewhere | [`source`] |
 //! | keep a token fresh, ask for its state | [`refresh`] |
 //! | keep the tokens of many tenants | `pool` |
@@ -83,11 +85,13 @@
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+pub mod discovery;
 pub mod docs;
 mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod http;
+pub mod introspection;
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub mod jose;
@@ -97,6 +101,7 @@ pub mod observe;
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 pub mod refresh;
+pub mod revocation;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
@@ -108,14 +113,17 @@ pub mod token;
 
 pub use crate::{
     client_auth::ClientAuth,
+    discovery::{Discovery, EndpointSource},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
     http::Transport,
+    introspection::{Introspection, TokenInfo},
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
         OAuthLayer, Origins,
     },
     refresh::{Rejection, State, Status, Token, TokenHandle},
+    revocation::Revocation,
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},

@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 /// Every room and its rank. A new room gets a line here, as low as what it uses allows.
-const RANKS: [(&str, u8); 19] = [
+const RANKS: [(&str, u8); 22] = [
     ("docs", 0),
     ("error", 0),
     ("secret", 1),
@@ -18,10 +18,13 @@ const RANKS: [(&str, u8); 19] = [
     ("source", 3),
     ("slot", 3),
     ("client_auth", 3),
+    ("discovery", 3),
     ("endpoint", 4),
     ("refresh", 4),
     ("store", 4),
     ("grant", 5),
+    ("revocation", 5),
+    ("introspection", 5),
     ("pool", 5),
     ("middleware", 6),
     ("config", 6),

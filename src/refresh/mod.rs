@@ -27,6 +27,7 @@ mod plan;
 mod policy;
 mod refresher;
 mod shared;
+mod shutdown;
 mod status;
 mod token;
 
@@ -42,5 +43,6 @@ pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub use shared::Rejection;
+pub use shutdown::Shutdown;
 pub use status::{State, Status};
 pub use token::Token;

@@ -66,6 +66,11 @@ impl Link {
         Ok(token)
     }
 
+    async fn revoke(&self, mut cx: FetchContext) -> Result<(), Error> {
+        cx.previous = self.given().take();
+        self.source.revoke(cx).await
+    }
+
     fn given(&self) -> MutexGuard<'_, Option<Arc<TokenSet>>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +90,15 @@ impl TokenSource for Chain {
             }
         }
         Err(error)
+    }
+
+    /// Each source revokes what it gave.
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        let mut outcome = self.first.revoke(cx.clone()).await;
+        for source in &self.others {
+            outcome = outcome.and(source.revoke(cx.clone()).await);
+        }
+        outcome
     }
 }
 

@@ -1,0 +1,231 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
+};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize;
+
+use super::form::{Form, Redactor};
+use crate::{
+    client_auth::{ClientAuth, Credentials, Offer},
+    discovery::{Discovery, EndpointKind, Metadata},
+    error::{Error, ErrorKind},
+    http::{Answer, Endpoint, Limits, Transport},
+    secret::Secret,
+    source::FetchContext,
+};
+
+/// A client at one endpoint of an authorization server: where that is, how the client authenticates
+/// there, and what a call may cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) location: Location,
+    pub(crate) auth: ClientAuth,
+    pub(crate) transport: Transport,
+    pub(crate) timeout: Duration,
+    pub(crate) body_limit: usize,
+}
+
+/// Where an endpoint is. A URL that is configured wins over one that is discovered.
+#[derive(Clone)]
+pub(crate) struct Location {
+    pub(crate) kind: EndpointKind,
+    pub(crate) url: Option<Endpoint>,
+    pub(crate) discovery: Option<Discovery>,
+}
+
+/// An answer and what it takes to read it.
+pub(crate) struct Exchanged<'a> {
+    pub(crate) answer: &'a Answer,
+    /// How the client authenticated.
+    pub(crate) method: &'static str,
+    /// When the request was sent, and what time it was then.
+    pub(crate) sent: (Instant, SystemTime),
+    /// When the answer was there, and what time it was then.
+    pub(crate) received: (Instant, SystemTime),
+    form: &'a Form,
+    credentials: &'a Credentials,
+}
+
+/// What is decided before a request: nothing of it is tried.
+struct Prepared {
+    url: Endpoint,
+    auth: ClientAuth,
+}
+
+impl Caller {
+    /// Sends a form once; twice if the client's secret was replaced in the meantime.
+    pub(crate) async fn post<T>(
+        &self,
+        cx: &FetchContext,
+        form: &Form,
+        read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let prepared = self.prepare(cx).await?;
+        let credentials = self.credentials(&prepared.auth, cx).await?;
+        let error = match self.exchange(&prepared, cx, form, &credentials, &read).await {
+            Err(error) if error.kind() == ErrorKind::InvalidClient => error,
+            outcome => return outcome,
+        };
+        if !prepared.auth.can_change() {
+            return Err(error);
+        }
+        // A secret that is rotated may have been read just before. Another one is tried once; if
+        // there is none, the server meant it.
+        match self.credentials(&prepared.auth, cx).await {
+            Ok(other) if !other.same_secret(&credentials) => {
+                self.exchange(&prepared, cx, form, &other, &read).await
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn prepare(&self, cx: &FetchContext) -> Result<Prepared, Error> {
+        let metadata = self.metadata(cx).await?;
+        let auth = self.auth.for_server(&self.offer(metadata.as_deref())?)?;
+        let Location { kind, url, .. } = &self.location;
+        let url = match (url, &metadata) {
+            (Some(url), _) => url.clone(),
+            (None, Some(metadata)) => metadata.locate(*kind, auth.is_mtls())?,
+            (None, None) => {
+                let message = format!("the {}'s URL is not configured", kind.name());
+                return Err(Error::new(ErrorKind::Configuration, message));
+            }
+        };
+        Ok(Prepared { url, auth })
+    }
+
+    async fn metadata(&self, cx: &FetchContext) -> Result<Option<Arc<Metadata>>, Error> {
+        let Location { url, discovery: Some(discovery), .. } = &self.location else {
+            return Ok(None);
+        };
+        if url.is_some() && !self.auth.needs_offer() {
+            return Ok(None);
+        }
+        discovery.find(&self.transport, self.deadline(cx)).await.map(Some)
+    }
+
+    fn offer<'a>(&'a self, metadata: Option<&'a Metadata>) -> Result<Offer<'a>, Error> {
+        let kind = self.location.kind;
+        let needed = self.auth.needs_offer();
+        let Some(metadata) = metadata.filter(|_| needed) else { return Ok(Offer::default()) };
+        Ok(Offer {
+            issuer: Some(metadata.issuer()),
+            methods: metadata.auth_methods(kind)?,
+            algorithms: metadata.auth_algorithms(kind)?,
+        })
+    }
+
+    async fn credentials(
+        &self,
+        auth: &ClientAuth,
+        cx: &FetchContext,
+    ) -> Result<Credentials, Error> {
+        match timeout_at(self.deadline(cx), auth.credentials(cx.clock.now().wall)).await {
+            Ok(credentials) => credentials,
+            Err(_) => {
+                Err(Error::new(ErrorKind::Timeout, "the client's secret could not be read in time"))
+            }
+        }
+    }
+
+    async fn exchange<T>(
+        &self,
+        prepared: &Prepared,
+        cx: &FetchContext,
+        form: &Form,
+        credentials: &Credentials,
+        read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let request = request(&prepared.url, form, credentials);
+        let limits = Limits { deadline: self.deadline(cx), body: self.body_limit };
+        let now = || (Instant::now(), cx.clock.now().wall);
+        let sent = now();
+        let answer = self.transport.exchange(request, limits).await;
+        let answer = answer.inspect_err(|_| self.location.doubt())?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            self.location.doubt();
+        }
+        let method = prepared.auth.method();
+        let (received, answered) = (now(), &answer);
+        let exchanged = Exchanged { answer: answered, method, sent, received, form, credentials };
+        let outcome = read(&exchanged);
+        wipe(answer.into_body());
+        outcome
+    }
+
+    fn deadline(&self, cx: &FetchContext) -> Instant {
+        let own = Instant::now().checked_add(self.timeout);
+        own.map_or(cx.deadline, |own| own.min(cx.deadline))
+    }
+}
+
+impl Location {
+    /// The endpoint did not work: it may have moved.
+    fn doubt(&self) {
+        if let (None, Some(discovery)) = (&self.url, &self.discovery) {
+            discovery.doubt();
+        }
+    }
+}
+
+impl Exchanged<'_> {
+    /// Finds what was sent in secret: it must not come back in an error.
+    pub(crate) fn redactor(&self) -> Redactor {
+        let header = self.credentials.authorization().and_then(|value| value.to_str().ok());
+        let blob = header.and_then(|value| value.split_once(' '));
+        let blob = blob.map(|(_, blob)| Secret::from(blob));
+        Redactor::new(self.form.secrets().chain(self.credentials.secrets()).chain(&blob))
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.url, &self.discovery) {
+            (Some(url), _) => url.fmt(f),
+            (None, Some(discovery)) => discovery.fmt(f),
+            (None, None) => f.write_str("none"),
+        }
+    }
+}
+
+/// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token requests."
+/// RFC 7009 §2.1 and RFC 7662 §2.1 have the same form.
+fn request(url: &Endpoint, form: &Form, credentials: &Credentials) -> http::Request<Bytes> {
+    let mut form = form.clone();
+    for (name, value) in credentials.parameters() {
+        form.set(*name, value.clone());
+    }
+    let mut request = http::Request::new(form.to_body());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.uri().clone();
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, FORM);
+    // GitHub answers with a form unless it is asked for JSON.
+    headers.insert(ACCEPT, JSON);
+    // A cache in the client, if there is one, must not keep tokens.
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if let Some(authorization) = credentials.authorization() {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    request
+}
+
+/// The answer holds tokens. Its buffer is wiped if nobody else has a part of it; what lies in the
+/// HTTP client's own buffers is out of reach.
+fn wipe(body: Bytes) {
+    if let Ok(mut buffer) = body.try_into_mut() {
+        buffer.as_mut().zeroize();
+    }
+}
+
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
