@@ -11,3 +11,5 @@ mod methods;
 mod shutdown;
 #[cfg(feature = "private-key-jwt")]
 mod signed;
+#[cfg(feature = "reqwest")]
+mod wire;
