@@ -29,11 +29,17 @@ async fn issuer(token_endpoint: &str) -> String {
     issuer
 }
 
-/// A name that leads to this machine and does not look like it.
-async fn disguised() -> Option<&'static str> {
-    for name in ["ip6-localhost", "ip6-loopback"] {
-        if lookup_host((name, 0)).await.is_ok_and(|mut found| found.any(|a| a.ip().is_loopback())) {
-            return Some(name);
+/// A name that leads to this machine and does not look like it, and somebody who listens there.
+async fn disguised() -> Option<(String, TcpListener)> {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    for name in [own.trim(), "ip6-localhost", "ip6-loopback", "localhost.localdomain"] {
+        if name.is_empty() || name == "localhost" {
+            continue;
+        }
+        for address in lookup_host((name, 0)).await.into_iter().flatten() {
+            if let Ok(listener) = TcpListener::bind(address).await {
+                return Some((name.to_ascii_lowercase(), listener));
+            }
         }
     }
     None
@@ -41,10 +47,9 @@ async fn disguised() -> Option<&'static str> {
 
 #[tokio::test]
 async fn dsc_08_the_default_client_connects_to_no_private_address_that_a_name_stands_for() {
-    let Some(name) = disguised().await else {
+    let Some((name, victim)) = disguised().await else {
         return; // there is no such name here; the resolver has tests of its own
     };
-    let victim = TcpListener::bind("[::1]:0").await.unwrap();
     let endpoint = format!("https://{name}:{}/token", victim.local_addr().unwrap().port());
     let issuer = issuer(&endpoint).await;
     let source = |discovery: Discovery| {
@@ -55,7 +60,7 @@ async fn dsc_08_the_default_client_connects_to_no_private_address_that_a_name_st
     assert_eq!(error.kind(), ErrorKind::Discovery, "{error:?}");
     assert!(timeout(Duration::from_millis(100), victim.accept()).await.is_err(), "it was called");
     // Somebody who names the host means it.
-    let trusting = source(Discovery::issuer(&issuer).hosts([name]));
+    let trusting = source(Discovery::issuer(&issuer).hosts([&*name]));
     let call = tokio::spawn(async move { fetch(&trusting).await.map(drop) });
     timeout(Duration::from_secs(10), victim.accept()).await.expect("it is called").unwrap();
     call.abort();
