@@ -113,9 +113,12 @@ pub mod token;
 
 pub use crate::{
     client_auth::ClientAuth,
-    discovery::{Discovery, EndpointSource},
+    discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
-    grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
+    grant::{
+        ByResource, ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
+        TokenExchange,
+    },
     http::Transport,
     introspection::{Introspection, TokenInfo},
     middleware::{

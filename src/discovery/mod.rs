@@ -26,9 +26,13 @@ mod document;
 mod issuer;
 mod location;
 mod metadata;
+mod resource;
+mod resource_metadata;
 mod source;
 mod trust;
 
 pub use issuer::Discovery;
 pub use metadata::{EndpointKind, Metadata};
+pub use resource::ResourceDiscovery;
+pub use resource_metadata::ResourceMetadata;
 pub use source::EndpointSource;

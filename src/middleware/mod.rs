@@ -31,6 +31,7 @@ mod keyed;
 mod layer;
 mod origin;
 mod replay;
+mod resource;
 mod service;
 mod tokens;
 
@@ -47,4 +48,5 @@ pub use replay::{
     Buffered, BufferedRequest, CloneRequest, CloneableRequest, Idempotent, NoReplay, Replay,
     ReplayBody,
 };
+pub use resource::resource_metadata;
 pub use service::OAuth;

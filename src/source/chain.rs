@@ -34,7 +34,7 @@ pub struct Chain {
 
 /// A source and what it gave last. Clones share it.
 #[derive(Clone)]
-struct Link {
+pub(crate) struct Link {
     source: Arc<dyn DynTokenSource>,
     given: Arc<Mutex<Option<Arc<TokenSet>>>>,
 }
@@ -54,11 +54,11 @@ impl Chain {
 }
 
 impl Link {
-    fn new(source: impl TokenSource) -> Self {
+    pub(crate) fn new(source: impl TokenSource) -> Self {
         Self { source: Arc::new(source), given: Arc::default() }
     }
 
-    async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
+    pub(crate) async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
         // Not what another source gave: its refresh token is another server's.
         cx.previous.clone_from(&self.given());
         let token = self.source.fetch(cx).await?;
@@ -66,7 +66,7 @@ impl Link {
         Ok(token)
     }
 
-    async fn revoke(&self, mut cx: FetchContext) -> Result<(), Error> {
+    pub(crate) async fn revoke(&self, mut cx: FetchContext) -> Result<(), Error> {
         cx.previous = self.given().take();
         self.source.revoke(cx).await
     }

@@ -25,6 +25,7 @@ mod service;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use chain::Chain;
+pub(crate) use chain::Link;
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};

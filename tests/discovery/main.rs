@@ -8,6 +8,7 @@ mod calls;
 mod endpoints;
 mod fake;
 mod methods;
+mod resources;
 mod shutdown;
 #[cfg(feature = "private-key-jwt")]
 mod signed;
