@@ -80,6 +80,8 @@
 //! | pause after a failure that somebody has to mend | 1 min, doubling to 10 min |
 //! | `Retry-After` | honoured up to 1 h |
 //! | redirects of the token request | refused |
+//! | search for metadata | 10 s |
+//! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |
 //! | plain `http` | refused, except on loopback |
 //! | age at which a bare 401 counts | 10 s |
 //! | rejections acted on | one a second |

@@ -298,7 +298,7 @@ impl fmt::Debug for ClientAssertion {
             Signer::Secret(secret) => out.field("secret", secret),
         };
         out.field("audience", &self.audience).field("typ", &self.assertion_type);
-        out.field("lifetime", &self.lifetime).finish()
+        out.field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 

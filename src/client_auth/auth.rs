@@ -7,7 +7,7 @@ use super::{
     offer::{Offer, choose},
 };
 use crate::{
-    error::{ConfigError, Error},
+    error::{ConfigError, Error, ErrorKind},
     secret::SecretSource,
 };
 
@@ -250,7 +250,10 @@ impl ClientAuth {
     ///
     /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when the secret cannot be read.
     pub(crate) async fn credentials(&self, now: SystemTime) -> Result<Credentials, Error> {
-        debug_assert!(!matches!(self.method, Method::AnyOf(_)), "for_server() chooses one");
+        if matches!(self.method, Method::AnyOf(_)) {
+            let message = "the method of client authentication was not chosen";
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
         #[cfg(feature = "private-key-jwt")]
         if let Method::Assertion(assertion) = &self.method {
             return assertion.credentials(now).await;

@@ -60,18 +60,18 @@ impl<T> Cache<T> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<(T, Duration), Error>>,
     {
-        let (stale, ended) = {
+        let (old, ended) = {
             let state = self.state();
             match &state.copy {
                 Some(copy) if copy.is_fresh(now()) => return Ok(copy.value.clone()),
                 copy => (copy.as_ref().map(|copy| copy.value.clone()), state.ended),
             }
         };
-        let _flight = match stale {
+        let _flight = match old {
             // Somebody else renews it; it will do until then.
-            Some(stale) => match self.flight.try_lock() {
+            Some(old) => match self.flight.try_lock() {
                 Ok(flight) => flight,
-                Err(_) => return Ok(stale),
+                Err(_) => return Ok(old),
             },
             None => timeout_at(deadline, self.flight.lock()).await.map_err(|_| {
                 Error::new(ErrorKind::Timeout, "the metadata was not there in time")
@@ -100,9 +100,9 @@ impl<T> Cache<T> {
             }
             Err(error) => {
                 state.error = Some(error.clone());
-                let stale = state.copy.as_mut().ok_or(error)?;
-                stale.expires = now.after(PAUSE);
-                Ok(stale.value.clone())
+                let copy = state.copy.as_mut().ok_or(error)?;
+                copy.expires = now.after(PAUSE);
+                Ok(copy.value.clone())
             }
         }
     }

@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    fn texts(urls: Vec<Endpoint>) -> Vec<String> {
+    fn texts(urls: &[Endpoint]) -> Vec<String> {
         urls.iter().map(|url| url.uri().to_string()).collect()
     }
 
@@ -82,7 +82,7 @@ mod tests {
             ("https://example.com/issuer1", &of_a_path[..]),
             ("https://example.com/issuer1/", &of_a_path[..]),
         ] {
-            assert_eq!(texts(of_issuer(issuer, false).unwrap()), expected, "{issuer}");
+            assert_eq!(texts(&of_issuer(issuer, false).unwrap()), expected, "{issuer}");
         }
         for bad in ["https://example.com?a=b", "https://example.com/#a", "example.com", "", "/"] {
             assert!(of_issuer(bad, false).is_err(), "{bad}");

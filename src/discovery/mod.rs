@@ -4,15 +4,25 @@
 //! last word: what you configure always wins over what a server says about itself.
 //!
 //! ```
-//! use tower_oauth::{ClientAuth, ClientCredentials, Discovery};
+//! use tower_oauth::{
+//!     ClientAuth, ClientCredentials, Discovery, TokenHandle, testing::AuthorizationServer,
+//! };
 //!
 //! # #[cfg(feature = "reqwest")]
-//! # fn main() -> Result<(), tower_oauth::ConfigError> {
-//! let idp = Discovery::issuer("https://idp.example/realms/shop");
-//! let orders = ClientCredentials::builder(&idp, ClientAuth::secret("orders", "s3cr3t")).build()?;
-//! // Shares the metadata.
-//! let stock = ClientCredentials::builder(&idp, ClientAuth::secret("stock", "s3cr3t")).build()?;
-//! # let _ = (orders, stock);
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_oauth::BoxError> {
+//! // A server to try it on.
+//! let server = AuthorizationServer::start().await?;
+//!
+//! let idp = Discovery::issuer(server.url());
+//! let auth = ClientAuth::secret("orders", "s3cr3t");
+//! let tokens = TokenHandle::spawn(ClientCredentials::builder(&idp, auth).build()?);
+//! let token = tokens.token().await?.access_token().expose().to_owned();
+//! assert!(server.is_active(&token));
+//!
+//! // Where tokens are revoked was found too.
+//! tokens.shutdown().revoke().await?;
+//! assert!(!server.is_active(&token));
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "reqwest"))]

@@ -267,3 +267,18 @@ impl fmt::Debug for ResourceDiscovery {
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_PLACES: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dsc_06_an_api_that_names_ever_new_places_fills_no_memory() {
+        let discovery = ResourceDiscovery::new([]);
+        for i in 0..10 * MAX_PLACES {
+            let (resource, url) = ("https://api.example".to_owned(), Some(i.to_string()));
+            discovery.place(Question { resource, url });
+            assert!(discovery.places.lock().unwrap().len() <= MAX_PLACES);
+        }
+    }
+}

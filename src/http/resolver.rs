@@ -87,6 +87,7 @@ mod tests {
         screening(lookup).resolve(host.parse().unwrap()).await.map(Iterator::collect)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a look-up has it")]
     fn answer(addresses: &[&str]) -> io::Result<Vec<SocketAddr>> {
         Ok(addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect())
     }

@@ -64,19 +64,18 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, _, f, g, h] = address.segments();
+    let segments = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match [a, b, c, d] {
-        // IPv4-mapped, IPv4-compatible and IPv4-translated; unspecified and loopback among them.
-        [0, 0, 0, 0] => is_public_v4(v4(g, h)) && matches!(f, 0 | 0xFFFF),
-        // RFC 6052: NAT64.
-        [0x64, 0xFF9B, 0, 0] => is_public_v4(v4(g, h)),
-        // RFC 3056: 6to4.
-        [0x2002, ..] => is_public_v4(v4(b, c)),
+    match segments {
+        // IPv4-mapped, -compatible and -translated, with unspecified and loopback among them; RFC
+        // 6052: NAT64; RFC 3056: 6to4.
+        [0, 0, 0, 0, _, 0 | 0xFFFF, high, low]
+        | [0x64, 0xFF9B, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
         // RFC 4380: Teredo; its IPv4 addresses are in it in disguise. RFC 3849: documentation.
         [0x2001, 0 | 0xDB8, ..] => false,
         // RFC 4291 §2.4: global unicast. All else is local, a group, or not in use.
-        _ => (0x2000..0x4000).contains(&a),
+        [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
 

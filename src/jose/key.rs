@@ -138,6 +138,6 @@ impl fmt::Debug for SigningKey {
             .field("source", &self.source)
             .field("format", &self.format)
             .field("key_id", &self.key_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

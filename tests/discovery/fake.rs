@@ -23,6 +23,7 @@ pub(crate) const INTROSPECT: &str = "https://idp.example/introspect";
 /// What is answered; `None` loses the answer.
 pub(crate) type Reply = Option<Response<String>>;
 
+#[expect(clippy::unnecessary_wraps, reason = "as a reply that is lost")]
 pub(crate) fn reply(status: u16, body: impl Into<String>) -> Reply {
     Some(Response::builder().status(status).body(body.into()).unwrap())
 }

@@ -60,7 +60,6 @@ async fn rev_01_the_tokens_are_gone_here_even_if_the_call_fails() {
 /// A request must not go out with a token that is about to be revoked.
 #[tokio::test(start_paused = true)]
 async fn rev_01_the_tokens_are_gone_here_before_the_call() {
-    let handle: Arc<std::sync::OnceLock<TokenHandle>> = Arc::default();
     struct Looking(Arc<std::sync::OnceLock<TokenHandle>>);
     impl TokenSource for Looking {
         async fn fetch(&self, _: FetchContext) -> Result<TokenSet, Error> {
@@ -72,6 +71,7 @@ async fn rev_01_the_tokens_are_gone_here_before_the_call() {
             Ok(())
         }
     }
+    let handle: Arc<std::sync::OnceLock<TokenHandle>> = Arc::default();
     let tokens = TokenHandle::spawn(Looking(handle.clone()));
     handle.set(tokens.clone()).unwrap();
     tokens.ready().await.unwrap();
