@@ -3,6 +3,10 @@ use crate::error::{Error, ErrorKind, printable};
 
 /// What an authorization server says about client authentication, as far as it is known.
 #[derive(Debug, Default)]
+#[cfg_attr(
+    not(feature = "private-key-jwt"),
+    expect(dead_code, reason = "only an assertion has an audience and an algorithm")
+)]
 pub(crate) struct Offer<'a> {
     /// The validated issuer.
     pub(crate) issuer: Option<&'a str>,
