@@ -21,7 +21,7 @@ use crate::{
 /// configured here. Nothing is asked unless one of the methods is called, so this is off by default.
 ///
 /// ```no_run
-/// use tower_oauth::{Discovery, ResourceDiscovery, middleware::resource_metadata};
+/// use tower_oauth::{Discovery, ResourceDiscovery, middleware::Challenges};
 ///
 /// # async fn example(response: http::Response<()>) -> Result<(), tower_oauth::Error> {
 /// let resources = ResourceDiscovery::new([
@@ -29,9 +29,10 @@ use crate::{
 ///     Discovery::issuer("https://partner.example"),
 /// ]);
 /// let url = "https://api.example/orders";
-/// // After a request to this URL was refused:
-/// if let Some(place) = resource_metadata(response.status(), response.headers()) {
-///     let api = resources.of_challenge(url, &place).await?;
+/// // After a request to this URL was refused, with status 400, 401 or 403:
+/// let challenges = response.extensions().get::<Challenges>();
+/// if let Some(place) = challenges.and_then(Challenges::resource_metadata) {
+///     let api = resources.of_challenge(url, place).await?;
 ///     let issuer = api.authorization_server()?;
 ///     println!("{} takes tokens of {issuer:?}", api.resource());
 /// }

@@ -6,13 +6,17 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, StatusCode,
+    HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
 };
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize;
 
-use super::form::{Form, Redactor};
+use super::{
+    Accepted,
+    form::{Form, Redactor},
+    prover::Prover,
+};
 use crate::{
     client_auth::{ClientAuth, Credentials, Offer},
     discovery::{Discovery, EndpointKind, Metadata},
@@ -31,6 +35,8 @@ pub(crate) struct Caller {
     pub(crate) transport: Transport,
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
+    /// The key that tokens from here are to be bound to, if they are: a request proves it.
+    pub(crate) accepted: Accepted,
 }
 
 /// Where an endpoint is. A URL that is configured wins over one that is discovered.
@@ -52,6 +58,7 @@ pub(crate) struct Exchanged<'a> {
     pub(crate) received: (Instant, SystemTime),
     form: &'a Form,
     credentials: &'a Credentials,
+    proof: Option<&'a HeaderValue>,
 }
 
 /// What is decided before a request: nothing of it is tried.
@@ -70,7 +77,7 @@ impl Caller {
     ) -> Result<T, Error> {
         let prepared = self.prepare(cx).await?;
         let credentials = self.credentials(&prepared.auth, cx).await?;
-        let error = match self.exchange(&prepared, cx, form, &credentials, &read).await {
+        let error = match self.attempt(&prepared, cx, form, &credentials, &read).await {
             Err(error) if error.kind() == ErrorKind::InvalidClient => error,
             outcome => return outcome,
         };
@@ -81,10 +88,29 @@ impl Caller {
         // there is none, the server meant it.
         match self.credentials(&prepared.auth, cx).await {
             Ok(other) if !other.same_secret(&credentials) => {
-                self.exchange(&prepared, cx, form, &other, &read).await
+                self.attempt(&prepared, cx, form, &other, &read).await
             }
             _ => Err(error),
         }
+    }
+
+    /// Sends a request; once more if the server wants another proof of the key.
+    async fn attempt<T>(
+        &self,
+        prepared: &Prepared,
+        cx: &FetchContext,
+        form: &Form,
+        credentials: &Credentials,
+        read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (outcome, another_proof) =
+            self.exchange(prepared, cx, form, credentials, &read).await?;
+        if !another_proof {
+            return outcome;
+        }
+        // An assertion is used once, so it is signed anew.
+        let credentials = self.credentials(&prepared.auth, cx).await?;
+        self.exchange(prepared, cx, form, &credentials, &read).await?.0
     }
 
     async fn prepare(&self, cx: &FetchContext) -> Result<Prepared, Error> {
@@ -136,6 +162,7 @@ impl Caller {
         }
     }
 
+    /// Sends a request once. Returns also whether another proof of the key may do.
     async fn exchange<T>(
         &self,
         prepared: &Prepared,
@@ -143,8 +170,11 @@ impl Caller {
         form: &Form,
         credentials: &Credentials,
         read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let request = request(&prepared.url, form, credentials);
+    ) -> Result<(Result<T, Error>, bool), Error> {
+        let prover = Prover::new(&self.accepted, &prepared.url);
+        let proof = prover.as_ref().map(|prover| prover.prove(cx.clock.now().wall)).transpose()?;
+        let proof = proof.as_ref();
+        let request = request(&prepared.url, form, credentials, proof);
         let limits = Limits { deadline: self.deadline(cx), body: self.body_limit };
         let now = || (Instant::now(), cx.clock.now().wall);
         let sent = now();
@@ -155,10 +185,14 @@ impl Caller {
         }
         let method = prepared.auth.method();
         let (received, answered) = (now(), &answer);
-        let exchanged = Exchanged { answer: answered, method, sent, received, form, credentials };
+        let exchanged =
+            Exchanged { answer: answered, method, sent, received, form, credentials, proof };
         let outcome = read(&exchanged);
+        let another_proof = prover.is_some_and(|prover| {
+            prover.learn(answer.headers(), outcome.as_ref().err(), cx.clock.now().wall)
+        });
         wipe(answer.into_body());
-        outcome
+        Ok((outcome, another_proof))
     }
 
     fn deadline(&self, cx: &FetchContext) -> Instant {
@@ -182,7 +216,9 @@ impl Exchanged<'_> {
         let header = self.credentials.authorization().and_then(|value| value.to_str().ok());
         let blob = header.and_then(|value| value.split_once(' '));
         let blob = blob.map(|(_, blob)| Secret::from(blob));
-        Redactor::new(self.form.secrets().chain(self.credentials.secrets()).chain(&blob))
+        let proof = self.proof.and_then(|value| value.to_str().ok()).map(Secret::from);
+        let sent = self.form.secrets().chain(self.credentials.secrets());
+        Redactor::new(sent.chain(&blob).chain(&proof))
     }
 }
 
@@ -198,7 +234,12 @@ impl fmt::Debug for Location {
 
 /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token requests."
 /// RFC 7009 §2.1 and RFC 7662 §2.1 have the same form.
-fn request(url: &Endpoint, form: &Form, credentials: &Credentials) -> http::Request<Bytes> {
+fn request(
+    url: &Endpoint,
+    form: &Form,
+    credentials: &Credentials,
+    proof: Option<&HeaderValue>,
+) -> http::Request<Bytes> {
     let mut form = form.clone();
     for (name, value) in credentials.parameters() {
         form.set(*name, value.clone());
@@ -215,6 +256,9 @@ fn request(url: &Endpoint, form: &Form, credentials: &Credentials) -> http::Requ
     if let Some(authorization) = credentials.authorization() {
         headers.insert(AUTHORIZATION, authorization.clone());
     }
+    if let Some(proof) = proof {
+        headers.insert(DPOP, proof.clone());
+    }
     request
 }
 
@@ -226,6 +270,7 @@ fn wipe(body: Bytes) {
     }
 }
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

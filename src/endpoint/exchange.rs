@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::{
     answer::{Reading, read},
     caller::{Caller, Exchanged},
@@ -18,6 +20,11 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
+    pub(crate) fn new(caller: Caller, rules: Rules) -> Self {
+        let accepted = rules.accepted.clone();
+        Self { caller: Caller { accepted, ..caller }, rules }
+    }
+
     /// Asks for a token.
     pub(crate) async fn request(
         &self,
@@ -25,16 +32,29 @@ impl TokenEndpoint {
         form: &Form,
         requested: &Scopes,
     ) -> Result<TokenSet, Error> {
+        let (mut form, mut requested) = (Cow::Borrowed(form), Cow::Borrowed(requested));
+        if !cx.step_up.scopes.is_empty() {
+            // The old scopes as well: others may still need them.
+            let requested = requested.to_mut();
+            requested.extend(&cx.step_up.scopes);
+            if let Some(held) = cx.previous.as_ref().and_then(|previous| previous.scopes()) {
+                requested.extend(held);
+            }
+            form.to_mut().set("scope", requested.to_string());
+        }
+        if let Some(claims) = &cx.step_up.claims {
+            form.to_mut().set("claims", &**claims);
+        }
         let read_token = |exchanged: &Exchanged<'_>| {
             let reading = Reading {
                 rules: &self.rules,
-                requested,
+                requested: &requested,
                 method: exchanged.method,
                 sent: exchanged.sent,
                 received: exchanged.received,
             };
             read(exchanged.answer, &reading, || exchanged.redactor())
         };
-        self.caller.post(cx, form, read_token).await
+        self.caller.post(cx, &form, read_token).await
     }
 }

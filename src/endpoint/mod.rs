@@ -9,6 +9,8 @@ mod exchange;
 mod failure;
 mod form;
 mod object;
+#[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
+mod prover;
 mod response;
 mod revocation;
 mod rfc3339;
@@ -24,6 +26,6 @@ pub(crate) use caller::{Caller, Exchanged};
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::Form;
 pub(crate) use object::{NotAnObject, Object, object};
-pub(crate) use response::Rules;
+pub(crate) use response::{Accepted, Rules};
 pub(crate) use revocation::{Revoker, TokenHint, nowhere_to_revoke};
 pub(crate) use settings::Settings;

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::caller::{Caller, Location};
+use super::{
+    Accepted,
+    caller::{Caller, Location},
+};
 use crate::{
     client_auth::ClientAuth,
     discovery::{Discovery, EndpointKind, EndpointSource},
@@ -89,6 +92,7 @@ impl CheckedSettings {
             transport,
             timeout,
             body_limit,
+            accepted: Accepted::Bearer,
         })
     }
 }

@@ -3,10 +3,12 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::parameter::{DETAILS, check_details, check_extra, check_resource};
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
     discovery::{EndpointKind, EndpointSource},
-    endpoint::{Form, Revoker, Rules, Settings, TokenEndpoint, nowhere_to_revoke},
+    endpoint::{Accepted, Form, Revoker, Rules, Settings, TokenEndpoint, nowhere_to_revoke},
     error::{ConfigError, Error},
     http::Transport,
     source::FetchContext,
@@ -44,7 +46,12 @@ pub(super) struct Checked {
 
 impl<G> GrantBuilder<G> {
     pub(super) fn new(token_endpoint: EndpointSource, auth: ClientAuth, options: G) -> Self {
-        let rules = Rules { strict: false, assume_bearer: false, max_lifetime: MAX_LIFETIME };
+        let rules = Rules {
+            strict: false,
+            assume_bearer: false,
+            max_lifetime: MAX_LIFETIME,
+            accepted: Accepted::Bearer,
+        };
         let common = Common {
             settings: Settings::new(token_endpoint, auth),
             revocation: None,
@@ -155,6 +162,27 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Asks for tokens that are bound to a key, and accepts no others ([RFC 9449]).
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449#section-5
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Dpop(key);
+        self
+    }
+
+    /// As [`dpop`](Self::dpop), but takes a bearer token too if the server gives one: whoever steals
+    /// that one can use it.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn danger_dpop_or_bearer(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Either(key);
+        self
+    }
+
     /// Sets the longest lifetime that is believed. Default: 365 days.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
@@ -197,7 +225,7 @@ impl<G> GrantBuilder<G> {
         let revocation = common.revocation.as_deref();
         let revoker =
             settings.other_caller(EndpointKind::Revocation, revocation)?.map(Revoker::new);
-        let endpoint = TokenEndpoint { caller, rules: common.rules };
+        let endpoint = TokenEndpoint::new(caller, common.rules);
         Ok((Checked { endpoint, scopes, form, revoker }, options))
     }
 }

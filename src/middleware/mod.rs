@@ -30,11 +30,14 @@ mod future;
 mod keyed;
 mod layer;
 mod origin;
+#[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
+mod proof;
 mod replay;
-mod resource;
 mod service;
 mod tokens;
+mod verdict;
 
+pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 #[cfg(feature = "pool")]
@@ -48,5 +51,4 @@ pub use replay::{
     Buffered, BufferedRequest, CloneRequest, CloneableRequest, Idempotent, NoReplay, Replay,
     ReplayBody,
 };
-pub use resource::resource_metadata;
 pub use service::OAuth;

@@ -29,6 +29,7 @@ mod refresher;
 mod shared;
 mod shutdown;
 mod status;
+mod step_up;
 mod token;
 
 #[cfg(feature = "pool")]
@@ -45,4 +46,5 @@ pub use refresher::Refresher;
 pub use shared::Rejection;
 pub use shutdown::Shutdown;
 pub use status::{State, Status};
+pub(crate) use step_up::SteppingUp;
 pub use token::Token;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::advance;
 use tower_oauth::{
     ByResource, ClientAuth, ClientCredentials, ConfigError, Discovery, ErrorKind, FetchContext,
-    ResourceDiscovery, TokenHandle, TokenSource,
+    ResourceDiscovery, TokenHandle, TokenSource, middleware::Challenges,
 };
 
 use crate::fake::{ISSUER, Internet, METADATA, REVOKE, TOKEN, fetch, granted, metadata, reply};
@@ -80,6 +80,39 @@ async fn dsc_05_dsc_06_the_metadata_of_a_challenge_is_about_the_url_that_was_ask
     {
         let error = resources.of_challenge(requested, ELSEWHERE).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Discovery, "{requested}");
+    }
+}
+
+/// The layer leaves it on the answer, and the caller decides what to do.
+#[tokio::test(start_paused = true)]
+async fn dsc_06_the_place_is_read_from_400_401_and_403_and_asked_only_by_the_caller() {
+    let internet = with_api(&json!([ISSUER]));
+    let resources = resources(&internet, &[ISSUER]);
+    for (status, is_read) in [(400, true), (401, true), (403, true), (404, false), (200, false)] {
+        let api = tower::service_fn(move |_: http::Request<()>| async move {
+            let challenge =
+                format!("Bearer error=\"invalid_request\", resource_metadata=\"{ELSEWHERE}\"");
+            let answer = http::Response::builder().status(status);
+            answer.header("www-authenticate", challenge).body(())
+        });
+        let token = tower_oauth::FixedToken::new(tower_oauth::TokenSet::bearer("t").unwrap());
+        let tokens = TokenHandle::spawn(token);
+        tokens.ready().await.unwrap();
+        let layer = tower_oauth::OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+        let service = tower::ServiceBuilder::new().layer(layer).service(api);
+        let request = http::Request::get(API).body(()).unwrap();
+        let response = tower::ServiceExt::oneshot(service, request).await.unwrap();
+        assert_eq!(response.status(), status);
+        let challenges = response.extensions().get::<Challenges>();
+        let place = challenges.and_then(Challenges::resource_metadata);
+        assert_eq!(place, is_read.then_some(ELSEWHERE), "{status}");
+        internet.forget();
+        if let Some(place) = place {
+            let api = resources.of_challenge(API, place).await.unwrap();
+            assert!(format!("{:?}", api.authorization_server()).contains(ISSUER));
+        }
+        let asked = internet.urls();
+        assert!(asked.is_empty() || asked == [ELSEWHERE], "{asked:?}");
     }
 }
 
