@@ -17,7 +17,8 @@ use crate::{
 /// `client_secret_jwt` with a shared secret.
 ///
 /// A new assertion is signed for every attempt, with an identifier of its own; it lives a minute.
-/// Its audience is the authorization server's issuer, as [FAPI 2.0] and OAuth 2.1 want it.
+/// Its audience is the authorization server's issuer, as [FAPI 2.0] and OAuth 2.1 want it. Where the
+/// server's metadata lists the algorithms that it takes, the key's has to be among them.
 ///
 /// ```
 /// use tower_oauth::{ClientAssertion, ClientAuth, SecretSource, SigningAlgorithm, SigningKey};
@@ -205,14 +206,14 @@ impl ClientAssertion {
     }
 
     /// The assertion for a server that says this about itself.
-    pub(super) fn for_server(&self, offer: &Offer<'_>) -> Self {
+    pub(super) fn for_server(&self, offer: &Offer<'_>) -> Result<Self, Error> {
         let mut assertion = self.clone();
         if let (AssertionAudience::Discovered, Some(issuer)) = (&self.audience, offer.issuer) {
             assertion.audience = AssertionAudience::Issuer(issuer.to_owned());
         }
         let owned = |names: &Vec<&str>| names.iter().map(|name| (*name).to_owned()).collect();
-        assertion.algorithms = offer.algorithms.as_ref().map(owned);
-        assertion
+        assertion.algorithms = offer.algorithms.as_ref().map_err(Clone::clone)?.as_ref().map(owned);
+        Ok(assertion)
     }
 
     /// Whether the server takes assertions that are signed like this.

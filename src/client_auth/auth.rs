@@ -192,7 +192,7 @@ impl ClientAuth {
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(assertion) => assertion.check_for(issuer),
             Method::AnyOf(held) => {
-                if issuer.is_none() && self.for_server(&Offer::default()).is_err() {
+                if issuer.is_none() && self.for_server(&Offer::UNKNOWN).is_err() {
                     let reason = "without discovery nothing is known of what the server supports, \
                                   so it is client_secret_basic, or the one method that you choose";
                     return Err(ConfigError::ClientAuth { method: self.method(), reason });
@@ -227,7 +227,7 @@ impl ClientAuth {
         };
         #[cfg(feature = "private-key-jwt")]
         if let Method::Assertion(assertion) = &chosen.method {
-            return Ok(Self::by_assertion(assertion.for_server(offer)));
+            return assertion.for_server(offer).map(Self::by_assertion);
         }
         Ok(chosen)
     }

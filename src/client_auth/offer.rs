@@ -1,8 +1,9 @@
 use super::auth::ClientAuth;
 use crate::error::{Error, ErrorKind, printable};
 
-/// What an authorization server says about client authentication, as far as it is known.
-#[derive(Debug, Default)]
+/// What an authorization server says about client authentication, as far as it is known. What is
+/// malformed fails only who needs it.
+#[derive(Debug)]
 #[cfg_attr(
     not(feature = "private-key-jwt"),
     expect(dead_code, reason = "only an assertion has an audience and an algorithm")
@@ -11,9 +12,14 @@ pub(crate) struct Offer<'a> {
     /// The validated issuer.
     pub(crate) issuer: Option<&'a str>,
     /// The methods it supports.
-    pub(crate) methods: Option<Vec<&'a str>>,
+    pub(crate) methods: Result<Option<Vec<&'a str>>, Error>,
     /// The algorithms in which it takes assertions.
-    pub(crate) algorithms: Option<Vec<&'a str>>,
+    pub(crate) algorithms: Result<Option<Vec<&'a str>>, Error>,
+}
+
+impl Offer<'_> {
+    /// Nothing is known.
+    pub(crate) const UNKNOWN: Self = Self { issuer: None, methods: Ok(None), algorithms: Ok(None) };
 }
 
 /// Chooses among the credentials that a client holds. A secret is sent only if nothing better is
@@ -22,7 +28,8 @@ pub(crate) struct Offer<'a> {
 /// Nothing is tried: the choice is made once, before a request.
 pub(super) fn choose(held: &[ClientAuth], offer: &Offer<'_>) -> Result<ClientAuth, Error> {
     // RFC 8414 §2: "If omitted, the default is "client_secret_basic""
-    let methods = offer.methods.as_deref().unwrap_or(&["client_secret_basic"]);
+    let methods = offer.methods.as_ref().map_err(Clone::clone)?.as_deref();
+    let methods = methods.unwrap_or(&["client_secret_basic"]);
     let supported = methods.iter().filter_map(|method| {
         let auth = held.iter().find_map(|auth| auth.by_method(method))?;
         Some((strength(method), auth))
@@ -61,7 +68,7 @@ mod tests {
     use super::*;
 
     fn chosen(held: &ClientAuth, methods: Option<&[&str]>) -> Result<&'static str, Error> {
-        let offer = Offer { methods: methods.map(<[_]>::to_vec), ..Offer::default() };
+        let offer = Offer { methods: Ok(methods.map(<[_]>::to_vec)), ..Offer::UNKNOWN };
         held.for_server(&offer).map(|auth| auth.method())
     }
 

@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     error::{Error, ErrorKind},
+    observe::metadata_failed,
     time::Moment,
 };
 
@@ -99,6 +100,7 @@ impl<T> Cache<T> {
                 Ok(value)
             }
             Err(error) => {
+                metadata_failed(&error, state.copy.is_some());
                 state.error = Some(error.clone());
                 let copy = state.copy.as_mut().ok_or(error)?;
                 copy.expires = now.after(PAUSE);

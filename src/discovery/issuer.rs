@@ -95,7 +95,8 @@ impl Discovery {
         self.with(|config| config.url = Some(url.into()))
     }
 
-    /// Allows endpoints at these hosts and at the issuer's, and nowhere else. They are yours, so
+    /// Allows endpoints at these hosts and at the issuer's, and nowhere else. (The host of a
+    /// [`metadata_url`](Self::metadata_url) counts as the issuer's.) They are yours, so
     /// they may be in a network of their own. Default: every public host, and the issuer's.
     #[must_use]
     pub fn hosts<I>(self, hosts: I) -> Self
@@ -225,7 +226,9 @@ impl Config {
         if let Some(url) = &self.url {
             urls = vec![Endpoint::parse("metadata URL", url, self.allow_http)?];
         }
-        Ok((urls, Trust::new(&issuer, self.hosts.as_deref(), self.allow_http)?))
+        let own = urls.iter().chain([&issuer]);
+        let trust = Trust::new(own, self.hosts.as_deref(), self.allow_http)?;
+        Ok((urls, trust))
     }
 
     async fn fetch(&self, client: &Client<'_>) -> Result<(Metadata, Duration), Error> {

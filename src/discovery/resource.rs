@@ -178,7 +178,7 @@ impl ResourceDiscovery {
         let Config { hosts, allow_http, issuers, .. } = &*self.config;
         of_resource(resource, *allow_http)?;
         let resource = Endpoint::parse("resource", resource, *allow_http)?;
-        Trust::new(&resource, hosts.as_deref(), *allow_http)?;
+        Trust::new([&resource], hosts.as_deref(), *allow_http)?;
         if issuers.is_empty() {
             let (name, value) = ("issuers", "empty".to_owned());
             let reason = "only authorization servers that are configured are ever used";
@@ -234,7 +234,7 @@ impl Config {
         let Question { resource, url } = question;
         let known = Endpoint::parse("resource", resource, self.allow_http);
         let known = known.map_err(misconfigured)?;
-        let trust = Trust::new(&known, self.hosts.as_deref(), self.allow_http);
+        let trust = Trust::new([&known], self.hosts.as_deref(), self.allow_http);
         let trust = trust.map_err(misconfigured)?;
         let url = match url {
             Some(url) => trust.check("resource_metadata", url)?,

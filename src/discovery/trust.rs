@@ -9,31 +9,30 @@ use crate::{
 /// screened.
 #[derive(Debug, Clone)]
 pub(super) struct Trust {
-    /// The host of the URL that the user gave, in lower case.
-    pub(super) host: String,
-    /// Whether that may be plain `http`.
-    pub(super) allow_http: bool,
+    /// The hosts of the URLs that the user gave, in lower case.
+    own: BTreeSet<String>,
+    /// Whether these may be plain `http`.
+    allow_http: bool,
     /// The other hosts that the user allows; `None` allows every public one.
-    pub(super) hosts: Option<BTreeSet<String>>,
+    hosts: Option<BTreeSet<String>>,
 }
 
 impl Trust {
-    /// Trusts the host of a URL that the user gave.
-    pub(super) fn new(
-        url: &Endpoint,
+    /// Trusts the hosts of URLs that the user gave.
+    pub(super) fn new<'a>(
+        own: impl IntoIterator<Item = &'a Endpoint>,
         hosts: Option<&[String]>,
         allow_http: bool,
     ) -> Result<Self, ConfigError> {
-        let host = url.uri().host().unwrap_or_default().to_ascii_lowercase();
+        let own = own.into_iter().filter_map(|url| url.uri().host()).map(str::to_ascii_lowercase);
         let hosts = hosts.map(|hosts| hosts.iter().map(|host| plain_host(host)).collect());
-        Ok(Self { host, allow_http, hosts: hosts.transpose()? })
+        Ok(Self { own: own.collect(), allow_http, hosts: hosts.transpose()? })
     }
 
     /// The hosts that may be anywhere, also in a network of their own.
     pub(super) fn trusted(&self) -> impl Iterator<Item = String> {
         let loopback = self.is_loopback().then(|| "localhost".to_owned());
-        let own = [self.host.clone()].into_iter().chain(loopback);
-        own.chain(self.hosts.iter().flatten().cloned())
+        self.own.iter().chain(self.hosts.iter().flatten()).cloned().chain(loopback)
     }
 
     /// Checks a URL from the network. `what` is what it is for.
@@ -48,9 +47,9 @@ impl Trust {
                 ConfigError::Url { reason, .. } => bad(reason),
                 other => bad(&other.to_string()),
             })?;
-        let host = endpoint.uri().host().unwrap_or_default();
-        let is_own = host.eq_ignore_ascii_case(&self.host);
-        let is_local = self.is_loopback() && is_loopback(host);
+        let host = endpoint.uri().host().unwrap_or_default().to_ascii_lowercase();
+        let is_own = self.own.contains(&host);
+        let is_local = self.is_loopback() && is_loopback(&host);
         if endpoint.uri().scheme_str() != Some("https") && !is_local && !(is_own && self.allow_http)
         {
             return Err(bad("it must be https"));
@@ -59,14 +58,14 @@ impl Trust {
             return Ok(endpoint);
         }
         match &self.hosts {
-            Some(hosts) if hosts.contains(&host.to_ascii_lowercase()) => Ok(endpoint),
+            Some(hosts) if hosts.contains(&host) => Ok(endpoint),
             Some(_) => Err(bad("its host is not among those that are allowed")),
-            None => screen_host(host).map(|()| endpoint).map_err(bad),
+            None => screen_host(&host).map(|()| endpoint).map_err(bad),
         }
     }
 
     fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
+        self.own.iter().any(|host| is_loopback(host))
     }
 }
 
@@ -90,7 +89,7 @@ mod tests {
     fn trust(url: &str, hosts: Option<&[&str]>, allow_http: bool) -> Trust {
         let url = Endpoint::parse("issuer", url, allow_http).unwrap();
         let hosts: Option<Vec<_>> = hosts.map(|h| h.iter().map(|h| (*h).to_owned()).collect());
-        Trust::new(&url, hosts.as_deref(), allow_http).unwrap()
+        Trust::new([&url], hosts.as_deref(), allow_http).unwrap()
     }
 
     #[test]

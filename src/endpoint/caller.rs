@@ -115,7 +115,7 @@ impl Caller {
 
     async fn prepare(&self, cx: &FetchContext) -> Result<Prepared, Error> {
         let metadata = self.metadata(cx).await?;
-        let auth = self.auth.for_server(&self.offer(metadata.as_deref())?)?;
+        let auth = self.auth.for_server(&self.offer(metadata.as_deref()))?;
         let Location { kind, url, .. } = &self.location;
         let url = match (url, &metadata) {
             (Some(url), _) => url.clone(),
@@ -138,14 +138,12 @@ impl Caller {
         discovery.find(&self.transport, self.deadline(cx)).await.map(Some)
     }
 
-    fn offer<'a>(&'a self, metadata: Option<&'a Metadata>) -> Result<Offer<'a>, Error> {
+    fn offer<'a>(&self, metadata: Option<&'a Metadata>) -> Offer<'a> {
         let kind = self.location.kind;
-        let needed = self.auth.needs_offer();
-        let Some(metadata) = metadata.filter(|_| needed) else { return Ok(Offer::default()) };
-        Ok(Offer {
+        metadata.map_or(Offer::UNKNOWN, |metadata| Offer {
             issuer: Some(metadata.issuer()),
-            methods: metadata.auth_methods(kind)?,
-            algorithms: metadata.auth_algorithms(kind)?,
+            methods: metadata.auth_methods(kind),
+            algorithms: metadata.auth_algorithms(kind),
         })
     }
 

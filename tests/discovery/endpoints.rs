@@ -103,6 +103,13 @@ async fn dsc_01_the_place_can_be_told() {
     let discovery = internet.discovery().metadata_url("https://idp.example/about");
     fetch(&source(discovery)).await.unwrap();
     assert_eq!(internet.urls(), ["https://idp.example/about", TOKEN]);
+    // Whoever names a host for the metadata trusts it with the endpoints too.
+    let elsewhere = json!({ "token_endpoint": "https://10.0.0.1/token" });
+    internet.put("https://10.0.0.1/about", metadata(&elsewhere));
+    internet.put("https://10.0.0.1/token", granted());
+    let discovery = internet.discovery().metadata_url("https://10.0.0.1/about");
+    fetch(&source(discovery)).await.unwrap();
+    assert_eq!(internet.count("https://10.0.0.1/token"), 1);
 }
 
 #[tokio::test(start_paused = true)]

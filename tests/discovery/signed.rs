@@ -159,6 +159,27 @@ async fn jwt_06_an_algorithm_that_the_server_does_not_take_costs_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dsc_03_a_malformed_list_fails_only_who_needs_it() {
+    let methods = json!({ "token_endpoint_auth_methods_supported": "private_key_jwt" });
+    let name = "token_endpoint_auth_signing_alg_values_supported";
+    let algorithms = json!({ name: { "ES256": true } });
+    let secret = || ClientAuth::secret("orders", "s");
+    let signed = || ClientAuth::from(assertion(ISSUER));
+    for (members, auth, works) in [
+        (&methods, secret(), false),
+        (&methods, signed(), true),
+        (&algorithms, secret(), true),
+        (&algorithms, signed(), false),
+    ] {
+        let internet = Internet::with_issuer(members);
+        let outcome = fetch(&source(internet.discovery(), auth)).await;
+        assert_eq!(internet.count(TOKEN), usize::from(works), "{members}");
+        let kind = outcome.err().map(|error| error.kind());
+        assert_eq!(kind, (!works).then_some(ErrorKind::MalformedResponse), "{members}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn trq_07_a_key_is_used_before_a_secret_and_the_secret_is_not_even_read() {
     let unread = tower_oauth::SecretSource::provider(|| async { panic!("the secret was read") });
     let held = ClientAuth::any_of([

@@ -6,7 +6,7 @@ const ISSUER: &str = "https://idp.example/realm";
 
 fn trust() -> Trust {
     let issuer = Endpoint::parse("issuer", ISSUER, false).unwrap();
-    Trust::new(&issuer, None, false).unwrap()
+    Trust::new([&issuer], None, false).unwrap()
 }
 
 fn parse(body: &str) -> Result<Metadata, Error> {
