@@ -104,10 +104,10 @@ where
                         return Poll::Ready(Ok(response));
                     };
                     let next = report(&context, &sent, &mut response, Tried::default());
-                    let (Some((service, kept)), false) = (again, matches!(next, Next::Return))
-                    else {
+                    if matches!(next, Next::Return) {
                         return Poll::Ready(Ok(response));
-                    };
+                    }
+                    let Some((service, kept)) = again else { return Poll::Ready(Ok(response)) };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
                     replay::<S, Q, R, T>(context, service, kept, sent, response, next)
                 }
