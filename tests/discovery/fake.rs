@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use serde_json::{Value, json};
@@ -74,10 +73,12 @@ impl Seen {
     }
 
     /// The claims of the client's assertion.
+    #[cfg(feature = "private-key-jwt")]
     pub(crate) fn claims(&self) -> Value {
         let assertion = self.param("client_assertion").expect("an assertion");
         let claims = assertion.split('.').nth(1).unwrap();
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+        let claims = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, claims);
+        serde_json::from_slice(&claims.unwrap()).unwrap()
     }
 
     /// How many credentials of a client are in it, and of which kind.
