@@ -27,7 +27,7 @@ use crate::{
 /// endpoints are `https`, and not in the network of this machine unless the issuer is there too, or
 /// they are named in [`hosts`](Self::hosts). The default HTTP client makes sure of that when it
 /// connects; with a transport of your own only addresses in URLs are checked, not what names resolve
-/// to.
+/// to, and where a proxy is used it is the proxy that resolves them.
 ///
 /// ```no_run
 /// use tower_oauth::{ClientAuth, ClientCredentials, Discovery, SecretSource};
@@ -107,7 +107,9 @@ impl Discovery {
         self.with(|config| config.hosts = Some(hosts.into_iter().map(Into::into).collect()))
     }
 
-    /// Sets the HTTP client for the metadata. Default: the one of the grant that needs it.
+    /// Sets the HTTP client for the metadata, and for the endpoints too where a grant has none of its
+    /// own. Default: the grant's; where that has none either, with the feature `reqwest`, a client
+    /// that connects only where the metadata may lead.
     #[must_use]
     pub fn transport(self, transport: Transport) -> Self {
         self.with(|config| config.transport = Some(transport))

@@ -24,6 +24,7 @@ use crate::{
     http::{Answer, Endpoint, Limits, Transport},
     secret::Secret,
     source::FetchContext,
+    time::instant_in,
 };
 
 /// A client at one endpoint of an authorization server: where that is, how the client authenticates
@@ -68,6 +69,13 @@ struct Prepared {
 }
 
 impl Caller {
+    /// The context of a call outside of any fetch. It has time for a second attempt, and for one that
+    /// the server asks to wait for.
+    pub(crate) fn context(&self) -> FetchContext {
+        let time = self.timeout.saturating_mul(2).saturating_add(LONGEST_WAIT);
+        FetchContext { deadline: instant_in(time), ..FetchContext::first() }
+    }
+
     /// Sends a form once; twice if the client's secret was replaced in the meantime.
     pub(crate) async fn post<T>(
         &self,
@@ -268,6 +276,7 @@ fn wipe(body: Bytes) {
     }
 }
 
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -28,6 +28,11 @@ impl Revoker {
         Self(caller)
     }
 
+    /// The context of a call outside of any fetch.
+    pub(crate) fn context(&self) -> FetchContext {
+        self.0.context()
+    }
+
     /// Revokes a token set: the refresh token first, since the access token ends by itself. One is
     /// revoked even if the other one cannot be.
     pub(crate) async fn revoke_set(

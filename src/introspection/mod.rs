@@ -15,7 +15,6 @@ use crate::{
     endpoint::{Caller, Exchanged, Form, object, refusal, unexpected},
     error::{ConfigError, Error},
     secret::Secret,
-    source::FetchContext,
 };
 
 /// A client of an introspection endpoint.
@@ -60,7 +59,7 @@ impl Introspection {
     pub async fn introspect(&self, token: impl Into<Secret>) -> Result<TokenInfo, Error> {
         let mut form = Form::default();
         form.set_secret("token", token.into());
-        self.0.post(&FetchContext::first(), &form, read).await
+        self.0.post(&self.0.context(), &form, read).await
     }
 }
 

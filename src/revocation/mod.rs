@@ -5,9 +5,7 @@
 //!
 //! [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
 
-use std::{fmt, time::Duration};
-
-use tokio::time::Instant;
+use std::fmt;
 
 use crate::{
     client_auth::ClientAuth,
@@ -15,7 +13,6 @@ use crate::{
     endpoint::{Revoker, TokenHint},
     error::{ConfigError, Error},
     secret::Secret,
-    source::FetchContext,
     token::TokenSet,
 };
 
@@ -60,7 +57,7 @@ impl Revocation {
     /// [`UnsupportedTokenType`](crate::ErrorKind::UnsupportedTokenType) is final: such tokens end by
     /// themselves.
     pub async fn revoke(&self, token: &TokenSet) -> Result<(), Error> {
-        self.0.revoke_set(token, &context()).await
+        self.0.revoke_set(token, &self.0.context()).await
     }
 
     /// Revokes one access token.
@@ -69,7 +66,7 @@ impl Revocation {
     ///
     /// As [`revoke`](Self::revoke).
     pub async fn revoke_access_token(&self, token: impl Into<Secret>) -> Result<(), Error> {
-        self.0.revoke(&token.into(), TokenHint::Access, &context()).await
+        self.0.revoke(&token.into(), TokenHint::Access, &self.0.context()).await
     }
 
     /// Revokes one refresh token, and with it the whole grant and its access tokens, if the server
@@ -79,7 +76,7 @@ impl Revocation {
     ///
     /// As [`revoke`](Self::revoke).
     pub async fn revoke_refresh_token(&self, token: impl Into<Secret>) -> Result<(), Error> {
-        self.0.revoke(&token.into(), TokenHint::Refresh, &context()).await
+        self.0.revoke(&token.into(), TokenHint::Refresh, &self.0.context()).await
     }
 }
 
@@ -100,11 +97,3 @@ impl fmt::Debug for Revocation {
         f.write_str("Revocation")
     }
 }
-
-/// A call outside of any fetch.
-fn context() -> FetchContext {
-    FetchContext { deadline: Instant::now() + LONGEST, ..FetchContext::first() }
-}
-
-/// For everything, a second attempt included.
-const LONGEST: Duration = Duration::from_secs(60);
