@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) body_limit: usize,
     /// The key that tokens from here are to be bound to, if they are: a request proves it.
     pub(crate) accepted: Accepted,
+    /// The algorithms to which assertions are limited, whatever the server takes.
+    pub(crate) algorithms: Option<&'static [&'static str]>,
 }
 
 /// Where an endpoint is. A URL that is configured wins over one that is discovered.
@@ -148,11 +150,19 @@ impl Caller {
 
     fn offer<'a>(&self, metadata: Option<&'a Metadata>) -> Offer<'a> {
         let kind = self.location.kind;
-        metadata.map_or(Offer::UNKNOWN, |metadata| Offer {
+        let mut offer = metadata.map_or(Offer::UNKNOWN, |metadata| Offer {
             issuer: Some(metadata.issuer()),
             methods: metadata.auth_methods(kind),
             algorithms: metadata.auth_algorithms(kind),
-        })
+        });
+        if let Some(allowed) = self.algorithms {
+            offer.algorithms = offer.algorithms.map(|offered| {
+                let mut names = offered.unwrap_or_else(|| allowed.to_vec());
+                names.retain(|name| allowed.contains(name));
+                Some(names)
+            });
+        }
+        offer
     }
 
     async fn credentials(
