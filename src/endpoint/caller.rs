@@ -135,6 +135,9 @@ impl Caller {
                 return Err(Error::new(ErrorKind::Configuration, message));
             }
         };
+        if let Some(prover) = Prover::new(&self.accepted, &url) {
+            prover.check(metadata.as_deref())?;
+        }
         Ok(Prepared { url, auth })
     }
 

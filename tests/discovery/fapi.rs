@@ -1,4 +1,5 @@
-//! The FAPI 2.0 switch: what is weaker than the profile is refused, by the clause it breaks.
+//! The FAPI 2.0 switch: what is weaker than the profile is refused, by the clause it breaks. And
+//! keys for proofs.
 
 use serde_json::json;
 use tower_oauth::{
@@ -116,4 +117,24 @@ async fn fap_02_a_key_for_another_algorithm_signs_nothing() {
     }));
     internet.put(TOKEN, reply(200, r#"{"access_token":"t","token_type":"DPoP"}"#));
     fetch(&build(internet.discovery(), strong()).unwrap()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dpo_13_a_key_whose_proofs_the_server_does_not_take_is_not_used() {
+    for (offered, allowed) in [
+        (json!({}), true),
+        (json!({ "dpop_signing_alg_values_supported": ["EdDSA", "ES256"] }), true),
+        (json!({ "dpop_signing_alg_values_supported": ["EdDSA"] }), false),
+        (json!({ "dpop_signing_alg_values_supported": [] }), false),
+    ] {
+        let internet = Internet::with_issuer(&offered);
+        internet.put(TOKEN, reply(200, r#"{"access_token":"t","token_type":"DPoP"}"#));
+        let outcome = fetch(&build(internet.discovery(), strong()).unwrap()).await;
+        if allowed {
+            outcome.unwrap();
+        } else {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Configuration);
+        }
+        assert_eq!(internet.count(TOKEN), usize::from(allowed), "{offered}");
+    }
 }
