@@ -58,6 +58,7 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `mtls` | no | client authentication by a certificate, and a transport that presents it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -106,6 +107,9 @@ pub mod testing;
 pub mod time;
 pub mod token;
 
+#[cfg(feature = "mtls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+pub use crate::http::ClientCertificate;
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},

@@ -184,6 +184,7 @@ impl<G> GrantBuilder<G> {
         let Self { common, options } = self;
         let url = Endpoint::parse("token endpoint", &common.token_endpoint, common.allow_http)?;
         common.auth.check()?;
+        check_mutual_tls(&common, &url)?;
         check_bounds(&common)?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
@@ -245,6 +246,21 @@ fn check_bounds(common: &Common) -> Result<(), ConfigError> {
     zero("timeout", common.timeout.is_zero())?;
     zero("body_limit", common.body_limit == 0)?;
     zero("max_lifetime", common.rules.max_lifetime.is_zero())
+}
+
+/// A client that authenticates by its certificate has one on its connection.
+fn check_mutual_tls(common: &Common, token_endpoint: &Endpoint) -> Result<(), ConfigError> {
+    let bad = |reason| Err(ConfigError::ClientAuth { method: common.auth.method(), reason });
+    if !common.auth.is_mutual_tls() {
+        return Ok(());
+    }
+    if token_endpoint.uri().scheme_str() != Some("https") {
+        return bad("the token endpoint is plain http, where nothing presents a certificate");
+    }
+    if common.transport.is_none() {
+        return bad("the default transport has no certificate; set transport(Transport::mtls(..))");
+    }
+    Ok(())
 }
 
 #[cfg(feature = "reqwest")]

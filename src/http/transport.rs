@@ -32,9 +32,10 @@ pub(crate) struct Limits {
 /// An answer of the authorization server, read to its end.
 pub(crate) type Answer = http::Response<Bytes>;
 
-type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+pub(super) type ExchangeFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
 
-trait Exchange: Send + Sync {
+pub(super) trait Exchange: Send + Sync {
     fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_>;
 }
 
@@ -51,6 +52,11 @@ impl Transport {
         R::Error: Into<BoxError>,
     {
         Self(Arc::new(Erased { service, body: PhantomData }))
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn of(exchange: Arc<dyn Exchange>) -> Self {
+        Self(exchange)
     }
 
     /// Sends a request and reads the answer, within the limits.
@@ -156,14 +162,17 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+#[cfg(feature = "mtls")]
+pub(super) use default::{bounded, with_bounds};
+
 #[cfg(feature = "reqwest")]
 mod default {
     use std::{error::Error, sync::Arc, time::Duration};
 
     use bytes::Bytes;
 
-    use super::{Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
-    use crate::error::ConfigError;
+    use super::{Answer, Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
+    use crate::error::{ConfigError, Error as Failure};
 
     impl Transport {
         /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
@@ -173,10 +182,7 @@ mod default {
         ///
         /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
         pub fn reqwest() -> Result<Self, ConfigError> {
-            let client = reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
+            let client = with_bounds(reqwest::Client::builder())
                 .build()
                 .map_err(|error| ConfigError::Transport(causes(&error)))?;
             Ok(Self::with_reqwest(client))
@@ -191,12 +197,27 @@ mod default {
 
     impl Exchange for reqwest::Client {
         fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
-            Box::pin(async move {
-                let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-                let response = self.execute(request).await.map_err(unreachable)?;
-                read(http::Response::<reqwest::Body>::from(response), limits.body).await
-            })
+            Box::pin(bounded(self, request, limits))
         }
+    }
+
+    /// Sends a request and reads the answer, up to the largest body.
+    pub(in super::super) async fn bounded(
+        client: &reqwest::Client,
+        request: http::Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+        let response = client.execute(request).await.map_err(unreachable)?;
+        read(http::Response::<reqwest::Body>::from(response), limits.body).await
+    }
+
+    /// What every client for an authorization server has.
+    pub(in super::super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+        client
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
     }
 
     fn causes(error: &reqwest::Error) -> String {
