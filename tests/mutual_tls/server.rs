@@ -23,7 +23,7 @@ use tokio_rustls::{
 };
 use tower_oauth::Transport;
 
-use crate::authority::Authority;
+use crate::common::certificates::Authority;
 
 /// A request, and the connection it came on.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use tower_oauth::{
 };
 
 use crate::{
-    authority::{Authority, Files, Pair},
+    common::certificates::{Authority, Files, Pair},
     server::{Seen, Server},
 };
 

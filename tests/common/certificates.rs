@@ -1,4 +1,4 @@
-//! Certificates for one test run, and files that hold them.
+//! Certificates for one test, and files that hold them.
 
 use std::{
     fs,
@@ -9,26 +9,25 @@ use std::{
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
-use tower_oauth::{ClientCertificate, SecretSource};
 
 /// A certification authority.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(crate) root_pem: String,
-    pub(crate) root_der: Vec<u8>,
+    pub root_pem: String,
+    pub root_der: Vec<u8>,
 }
 
 /// A certificate and its key.
 #[derive(Clone)]
-pub(crate) struct Pair {
-    pub(crate) der: Vec<u8>,
-    pub(crate) pem: String,
-    pub(crate) key_pem: String,
-    pub(crate) key_der: Vec<u8>,
+pub struct Pair {
+    pub der: Vec<u8>,
+    pub pem: String,
+    pub key_pem: String,
+    pub key_der: Vec<u8>,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,23 +38,23 @@ impl Authority {
     }
 
     /// A certificate for a server on loopback.
-    pub(crate) fn server(&self) -> Pair {
+    pub fn server(&self) -> Pair {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
         Pair::new(&params.signed_by(&key, &self.issuer).unwrap(), &key)
     }
 
-    /// A certificate for a client.
-    pub(crate) fn client(&self, common_name: &str) -> Pair {
+    /// A certificate for a client, whose alternative name is `NAME.example`.
+    pub fn client(&self, common_name: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::new(vec![format!("{common_name}.example")]).unwrap();
         params.distinguished_name = name(common_name);
         Pair::new(&params.signed_by(&key, &self.issuer).unwrap(), &key)
     }
 }
 
 impl Pair {
-    pub(crate) fn self_signed(common_name: &str) -> Self {
+    pub fn self_signed(common_name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = name(common_name);
@@ -79,10 +78,10 @@ fn name(common_name: &str) -> DistinguishedName {
 }
 
 /// Files that hold a client's certificate and key, removed on drop.
-pub(crate) struct Files(PathBuf);
+pub struct Files(PathBuf);
 
 impl Files {
-    pub(crate) fn new(pair: &Pair) -> Self {
+    pub fn new(pair: &Pair) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("mtls-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let files = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
@@ -91,20 +90,23 @@ impl Files {
         files
     }
 
-    pub(crate) fn write(&self, pair: &Pair) {
+    pub fn write(&self, pair: &Pair) {
         self.write_certificate(&pair.pem);
         fs::write(self.key(), &pair.key_pem).unwrap();
     }
 
-    pub(crate) fn write_certificate(&self, pem: &str) {
+    pub fn write_certificate(&self, pem: &str) {
         fs::write(self.0.join("tls.crt"), pem).unwrap();
     }
 
-    pub(crate) fn key(&self) -> PathBuf {
+    pub fn key(&self) -> PathBuf {
         self.0.join("tls.key")
     }
 
-    pub(crate) fn certificate(&self) -> ClientCertificate {
+    #[cfg(feature = "mtls")]
+    pub fn certificate(&self) -> tower_oauth::ClientCertificate {
+        use tower_oauth::{ClientCertificate, SecretSource};
+
         ClientCertificate::pem(
             SecretSource::file(self.0.join("tls.crt")),
             SecretSource::file(self.key()),

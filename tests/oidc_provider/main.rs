@@ -1,0 +1,14 @@
+//! Against `oidc-provider`, an authorization server that is not ours, and an API that checks the
+//! tokens it gets.
+#![cfg(test)]
+#![cfg(feature = "reqwest")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod harness;
+
+mod client_auth;
+mod grants;
+mod life;
+#[cfg(feature = "mtls")]
+mod mutual_tls;
