@@ -29,7 +29,8 @@ struct Options {
     access_token_lifetime: Duration,
     /// Switches of `oidc.mjs`.
     switches: Vec<&'static str>,
-    /// Switches of `api.mjs`.
+    /// The API's script and its switches.
+    api: &'static str,
     api_switches: Vec<&'static str>,
     certificates: Option<Certificates>,
 }
@@ -83,6 +84,13 @@ impl OidcServer {
         let mut options = Options::new(access_token_lifetime);
         options.certificates = Some(Certificates::write(&options.state.0));
         Self::start_with(options).await
+    }
+
+    /// Instead of our own API, one whose checks are not ours: `express-oauth2-jwt-bearer`.
+    pub async fn with_foreign_api(mut self) -> Self {
+        self.options.api = "express.mjs";
+        self.api = self.options.start_api(&self.authorization_server.url).await;
+        self
     }
 
     async fn start_with(options: Options) -> Self {
@@ -216,6 +224,7 @@ impl Options {
             state: StateDir::new(),
             access_token_lifetime,
             switches: Vec::new(),
+            api: "api.mjs",
             api_switches: Vec::new(),
             certificates: None,
         }
@@ -231,7 +240,10 @@ impl Options {
 
     async fn start_api(&self, issuer: &str) -> Process {
         let arguments = vec!["--issuer".as_ref(), issuer.as_ref()];
-        self.start("api.mjs", arguments, &self.api_switches).await
+        // The foreign one knows no nonces.
+        let own = self.api == "api.mjs";
+        let switches = if own { &*self.api_switches } else { &[] };
+        self.start(self.api, arguments, switches).await
     }
 
     async fn start(&self, script: &str, mut arguments: Vec<&OsStr>, switches: &[&str]) -> Process {

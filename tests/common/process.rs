@@ -107,7 +107,9 @@ pub fn check_node() {
     });
     assert!(
         major.is_some_and(|major| major >= 20)
-            && servers().join("node_modules/oidc-provider").exists(),
+            && ["oidc-provider", "express-oauth2-jwt-bearer"]
+                .iter()
+                .all(|package| servers().join("node_modules").join(package).exists()),
         "the servers of this test are not installed: run ./tests/run, which installs them; \
          Node 20 or newer is needed"
     );

@@ -8,6 +8,7 @@ mod common;
 mod harness;
 
 mod client_auth;
+mod foreign_api;
 mod grants;
 mod life;
 #[cfg(feature = "mtls")]

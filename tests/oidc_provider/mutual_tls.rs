@@ -85,7 +85,7 @@ async fn mtl_04_an_api_that_was_shown_no_certificate_is_asked_twice_and_no_more(
     Ok(())
 }
 
-fn tokens(
+pub(crate) fn tokens(
     server: &OidcServer,
     auth: ClientAuth,
     certificate: &ClientCertificate,
@@ -98,12 +98,12 @@ fn tokens(
     Ok(TokenHandle::spawn(source))
 }
 
-fn certificate(pair: &Pair) -> ClientCertificate {
+pub(crate) fn certificate(pair: &Pair) -> ClientCertificate {
     ClientCertificate::pem(&*pair.pem, &*pair.key_pem)
 }
 
 /// A client of the API that presents a certificate.
-fn presenting(server: &OidcServer, pair: &Pair) -> Result<reqwest::Client, BoxError> {
+pub(crate) fn presenting(server: &OidcServer, pair: &Pair) -> Result<reqwest::Client, BoxError> {
     let identity = reqwest::Identity::from_pem(format!("{}{}", pair.pem, pair.key_pem).as_bytes())?;
     Ok(server.trust()(reqwest::Client::builder().identity(identity)).build()?)
 }
