@@ -109,7 +109,7 @@ pub mod token;
 
 #[cfg(feature = "mtls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
-pub use crate::http::ClientCertificate;
+pub use crate::http::{ClientCertificate, MutualTlsClient};
 pub use crate::{
     client_auth::ClientAuth,
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},

@@ -1,3 +1,5 @@
+#[cfg(feature = "mtls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use super::{
     form::{Form, Redactor},
     response::Rules,
 };
+#[cfg(feature = "mtls")]
+use crate::http::{Answer, Identity};
 use crate::{
     client_auth::{ClientAuth, Credentials},
     error::{Error, ErrorKind},
@@ -88,6 +92,8 @@ impl TokenEndpoint {
             received: now(),
         };
         let outcome = read(&answer, &reading, || redactor(form, credentials));
+        #[cfg(feature = "mtls")]
+        let outcome = outcome.map(|token| bound(token, &answer));
         wipe(answer.into_body());
         outcome
     }
@@ -117,6 +123,16 @@ impl TokenEndpoint {
     fn deadline(&self, cx: &FetchContext) -> Instant {
         let own = Instant::now().checked_add(self.timeout);
         own.map_or(cx.deadline, |own| own.min(cx.deadline))
+    }
+}
+
+/// A token that came over a connection with a certificate may be bound to it. Whether it is, only
+/// the server knows for sure, and there is no harm in using every such token as if.
+#[cfg(feature = "mtls")]
+fn bound(token: TokenSet, answer: &Answer) -> TokenSet {
+    match answer.extensions().get::<Arc<Identity>>() {
+        Some(certificate) => token.with_certificate(certificate.clone()),
+        None => token,
     }
 }
 

@@ -1,9 +1,13 @@
+#[cfg(feature = "mtls")]
+use std::sync::Arc;
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Scopes;
+#[cfg(feature = "mtls")]
+use crate::http::Identity;
 use crate::{
     error::{Error, ErrorKind},
     secret::{Members, Secret},
@@ -42,6 +46,8 @@ pub struct TokenSet {
     refresh_token: Option<Secret>,
     scopes: Option<Scopes>,
     members: Members,
+    #[cfg(feature = "mtls")]
+    certificate: Option<Arc<Identity>>,
 }
 
 impl TokenSet {
@@ -71,6 +77,8 @@ impl TokenSet {
             refresh_token: None,
             scopes: None,
             members: Members::default(),
+            #[cfg(feature = "mtls")]
+            certificate: None,
         })
     }
 
@@ -123,6 +131,14 @@ impl TokenSet {
         self
     }
 
+    /// Says which certificate the token was obtained with.
+    #[cfg(feature = "mtls")]
+    #[must_use]
+    pub(crate) fn with_certificate(mut self, certificate: Arc<Identity>) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
     /// Takes the refresh token away.
     #[must_use]
     pub fn without_refresh_token(mut self) -> Self {
@@ -168,6 +184,22 @@ impl TokenSet {
     /// The scopes that were granted; `None` if the server did not say.
     pub fn scopes(&self) -> Option<&Scopes> {
         self.scopes.as_ref()
+    }
+
+    /// The SHA-256 thumbprint of the client certificate that the token was obtained with, in
+    /// base64url: what it has in `cnf`, as `x5t#S256`, if the server has bound it ([RFC 8705 §3.1]).
+    ///
+    /// [RFC 8705 §3.1]: https://www.rfc-editor.org/rfc/rfc8705#section-3.1
+    #[cfg(feature = "mtls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.certificate.as_ref().map(|certificate| certificate.thumbprint())
+    }
+
+    /// The certificate that the token was obtained with.
+    #[cfg(feature = "mtls")]
+    pub(crate) fn certificate(&self) -> Option<&Arc<Identity>> {
+        self.certificate.as_ref()
     }
 
     /// Another member of the token response, such as `instance_url`.

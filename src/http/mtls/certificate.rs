@@ -1,6 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::Identity;
 use crate::{error::Error, secret::SecretSource};
@@ -30,9 +33,9 @@ struct Inner {
     certificate: SecretSource,
     /// `None` if it stands beside the certificate.
     key: Option<SecretSource>,
-    current: watch::Sender<Option<Arc<Identity>>>,
+    current: Mutex<Option<Arc<Identity>>>,
     /// Held while reading: what was read first does not replace what was read later.
-    reading: Mutex<()>,
+    reading: AsyncMutex<()>,
 }
 
 impl ClientCertificate {
@@ -48,8 +51,8 @@ impl ClientCertificate {
     }
 
     fn new(certificate: SecretSource, key: Option<SecretSource>) -> Self {
-        let current = watch::Sender::new(None);
-        Self(Arc::new(Inner { certificate, key, current, reading: Mutex::default() }))
+        let (current, reading) = (Mutex::default(), AsyncMutex::default());
+        Self(Arc::new(Inner { certificate, key, current, reading }))
     }
 
     /// Reads the certificate and returns its SHA-256 thumbprint, in base64url. It is what a token
@@ -65,22 +68,38 @@ impl ClientCertificate {
         Ok(self.read().await?.thumbprint().to_owned())
     }
 
+    /// What was read last; it is read if it never was.
+    pub(crate) async fn known(&self) -> Result<Arc<Identity>, Error> {
+        let known = self.0.current().clone();
+        match known {
+            Some(identity) => Ok(identity),
+            None => self.read().await,
+        }
+    }
+
     /// Reads certificate and key as they are now.
     pub(crate) async fn read(&self) -> Result<Arc<Identity>, Error> {
-        let Inner { certificate, key, current, reading } = &*self.0;
+        let Inner { certificate, key, reading, .. } = &*self.0;
         let _reading = reading.lock().await;
         let chain = certificate.read().await?;
         let key_text = match key {
             Some(key) => Some(key.read().await?),
             None => None,
         };
-        let known = current.borrow().clone();
+        let known = self.0.current().clone();
         if let Some(known) = known.filter(|known| known.is_of(&chain, key_text.as_ref())) {
             return Ok(known);
         }
         let identity = Arc::new(Identity::parse(chain, key_text).map_err(|e| e.within(self))?);
-        current.send_replace(Some(identity.clone()));
+        *self.0.current() = Some(identity.clone());
         Ok(identity)
+    }
+}
+
+impl Inner {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {
+        // Nothing panics while it is held.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +110,7 @@ impl fmt::Debug for ClientCertificate {
         if let Some(key) = &self.0.key {
             out.field("key", key);
         }
-        if let Some(identity) = &*self.0.current.borrow() {
+        if let Some(identity) = &*self.0.current() {
             out.field("thumbprint", &identity.thumbprint());
         }
         out.finish()

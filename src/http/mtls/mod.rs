@@ -4,9 +4,12 @@
 //! [RFC 8705]: https://www.rfc-editor.org/rfc/rfc8705
 
 mod certificate;
+mod client;
 mod clients;
 mod identity;
 mod transport;
 
 pub use certificate::ClientCertificate;
+pub use client::MutualTlsClient;
+pub(crate) use client::bind;
 pub(crate) use identity::Identity;
