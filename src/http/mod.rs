@@ -15,8 +15,8 @@ pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
 pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 #[cfg(feature = "mtls")]
-pub(crate) use mtls::Identity;
-#[cfg(feature = "mtls")]
 pub use mtls::{ClientCertificate, MutualTlsClient};
+#[cfg(feature = "mtls")]
+pub(crate) use mtls::{Identity, bind};
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

@@ -2,6 +2,7 @@
 #![cfg(feature = "mtls")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
 
+mod api;
 #[path = "../common/mod.rs"]
 mod common;
 mod server;

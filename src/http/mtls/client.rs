@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::Extensions;
+use http::{Extensions, HeaderValue, header::AUTHORIZATION};
 use reqwest::{Body, ClientBuilder, Request, Response};
 use tower_service::Service;
 
@@ -65,7 +65,11 @@ type ResponseFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send
 
 /// In the extensions of a request: the certificate that its token was obtained with.
 #[derive(Debug, Clone)]
-struct BoundTo(Arc<Identity>);
+struct Bound {
+    /// The token, as the request had it. Another one may have taken its place since.
+    authorization: HeaderValue,
+    identity: Arc<Identity>,
+}
 
 impl MutualTlsClient {
     /// A reqwest client with its default settings for each certificate.
@@ -86,22 +90,29 @@ impl MutualTlsClient {
 
 impl Inner {
     /// The client whose connections present the certificate that the request's token came with.
-    async fn client(&self, bound: Option<BoundTo>) -> Result<reqwest::Client, Error> {
+    async fn client(&self, bound: Option<Arc<Identity>>) -> Result<reqwest::Client, Error> {
         let identity = match bound {
-            Some(BoundTo(identity)) => identity,
+            Some(identity) => identity,
             None => self.certificate.known().await?,
         };
         self.clients.of(&identity)
     }
 }
 
-/// Notes which certificate a request's token was obtained with; `None` if with none.
-pub(crate) fn bind(extensions: &mut Extensions, identity: Option<&Arc<Identity>>) {
-    match identity {
-        Some(identity) => drop(extensions.insert(BoundTo(identity.clone()))),
-        // Of a request that was sent before, with another token.
-        None => drop(extensions.remove::<BoundTo>()),
-    }
+/// Notes which certificate a request's token was obtained with.
+pub(crate) fn bind(
+    extensions: &mut Extensions,
+    authorization: HeaderValue,
+    identity: Arc<Identity>,
+) {
+    extensions.insert(Bound { authorization, identity });
+}
+
+/// What was noted, if the request still has that token.
+fn bound<B>(request: &http::Request<B>) -> Option<Arc<Identity>> {
+    let Bound { authorization, identity } = request.extensions().get()?;
+    let same = request.headers().get(AUTHORIZATION) == Some(authorization);
+    same.then(|| identity.clone())
 }
 
 impl<B: Into<Body>> Service<http::Request<B>> for MutualTlsClient {
@@ -115,7 +126,7 @@ impl<B: Into<Body>> Service<http::Request<B>> for MutualTlsClient {
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let inner = self.0.clone();
-        let bound = request.extensions().get().cloned();
+        let bound = bound(&request);
         let request = Request::try_from(request);
         Box::pin(async move {
             let client = inner.client(bound).await?;
@@ -139,7 +150,7 @@ impl Service<Request> for MutualTlsClient {
             // reqwest shows the extensions of its requests to nobody; those of this one it does.
             let url = request.url().clone();
             let request = http::Request::<Body>::try_from(request)?;
-            let client = inner.client(request.extensions().get().cloned()).await?;
+            let client = inner.client(bound(&request)).await?;
             let mut request = Request::try_from(request)?;
             *request.url_mut() = url;
             Ok(client.execute(request).await?)
