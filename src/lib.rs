@@ -58,6 +58,7 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `mtls` | no | client authentication by a certificate, and a transport that presents it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
@@ -85,6 +86,9 @@
 
 pub mod client_auth;
 pub mod docs;
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub mod dpop;
 mod endpoint;
 pub mod error;
 pub mod grant;
@@ -92,6 +96,8 @@ pub mod http;
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub mod jose;
+#[cfg(all(feature = "dpop", not(feature = "private-key-jwt")))]
+mod jose;
 pub mod middleware;
 pub mod observe;
 #[cfg(feature = "pool")]
@@ -136,6 +142,10 @@ pub use crate::{
     client_auth::{AssertionAudience, AssertionType, ClientAssertion},
     jose::{SigningAlgorithm, SigningKey},
 };
+
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use crate::dpop::{DpopAlgorithm, DpopKey};
 
 /// The README's code compiles.
 #[cfg(all(doctest, feature = "reqwest"))]

@@ -1,10 +1,10 @@
 #[cfg(feature = "mtls")]
 use std::sync::Arc;
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method,
+    HeaderName, HeaderValue, Method,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
 };
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 use super::{
     answer::{Reading, read},
     form::{Form, Redactor},
+    prover::Prover,
     response::Rules,
 };
 #[cfg(feature = "mtls")]
@@ -45,8 +46,30 @@ impl TokenEndpoint {
         form: &Form,
         requested: &Scopes,
     ) -> Result<TokenSet, Error> {
+        let (mut form, mut requested) = (Cow::Borrowed(form), Cow::Borrowed(requested));
+        if !cx.step_up.scopes.is_empty() {
+            // The old scopes as well: others may still need them.
+            let requested = requested.to_mut();
+            requested.extend(&cx.step_up.scopes);
+            if let Some(held) = cx.previous.as_ref().and_then(|previous| previous.scopes()) {
+                requested.extend(held);
+            }
+            form.to_mut().set("scope", requested.to_string());
+        }
+        if let Some(claims) = &cx.step_up.claims {
+            form.to_mut().set("claims", &**claims);
+        }
+        self.authenticated(cx, &form, &requested).await
+    }
+
+    async fn authenticated(
+        &self,
+        cx: &FetchContext,
+        form: &Form,
+        requested: &Scopes,
+    ) -> Result<TokenSet, Error> {
         let credentials = self.credentials(cx).await?;
-        let error = match self.exchange(cx, form, requested, &credentials).await {
+        let error = match self.attempt(cx, form, requested, &credentials).await {
             Err(error) if error.kind() == ErrorKind::InvalidClient => error,
             outcome => return outcome,
         };
@@ -57,10 +80,27 @@ impl TokenEndpoint {
         // there is none, the server meant it.
         match self.credentials(cx).await {
             Ok(other) if !other.same_secret(&credentials) => {
-                self.exchange(cx, form, requested, &other).await
+                self.attempt(cx, form, requested, &other).await
             }
             _ => Err(error),
         }
+    }
+
+    /// Sends a request; once more if the server wants another proof of the key.
+    async fn attempt(
+        &self,
+        cx: &FetchContext,
+        form: &Form,
+        requested: &Scopes,
+        credentials: &Credentials,
+    ) -> Result<TokenSet, Error> {
+        let (outcome, another_proof) = self.exchange(cx, form, requested, credentials).await?;
+        if !another_proof {
+            return outcome;
+        }
+        // An assertion is used once, so it is signed anew.
+        let credentials = self.credentials(cx).await?;
+        self.exchange(cx, form, requested, &credentials).await?.0
     }
 
     async fn credentials(&self, cx: &FetchContext) -> Result<Credentials, Error> {
@@ -72,14 +112,17 @@ impl TokenEndpoint {
         }
     }
 
+    /// Sends a request once. Returns also whether another proof of the key may do.
     async fn exchange(
         &self,
         cx: &FetchContext,
         form: &Form,
         requested: &Scopes,
         credentials: &Credentials,
-    ) -> Result<TokenSet, Error> {
-        let request = self.prepare(form, credentials);
+    ) -> Result<(Result<TokenSet, Error>, bool), Error> {
+        let prover = Prover::new(&self.rules.accepted, &self.url);
+        let proof = prover.as_ref().map(|prover| prover.prove(cx.clock.now().wall)).transpose()?;
+        let request = self.prepare(form, credentials, proof.as_ref());
         let limits = Limits { deadline: self.deadline(cx), body: self.body_limit };
         let now = || (Instant::now(), cx.clock.now().wall);
         let sent = now();
@@ -91,16 +134,24 @@ impl TokenEndpoint {
             sent,
             received: now(),
         };
-        let outcome = read(&answer, &reading, || redactor(form, credentials));
+        let outcome = read(&answer, &reading, || redactor(form, credentials, proof.as_ref()));
+        let another_proof = prover.is_some_and(|prover| {
+            prover.learn(answer.headers(), outcome.as_ref().err(), cx.clock.now().wall)
+        });
         #[cfg(feature = "mtls")]
         let outcome = outcome.map(|token| bound(token, &answer));
         wipe(answer.into_body());
-        outcome
+        Ok((outcome, another_proof))
     }
 
     /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token
     /// requests."
-    fn prepare(&self, form: &Form, credentials: &Credentials) -> http::Request<Bytes> {
+    fn prepare(
+        &self,
+        form: &Form,
+        credentials: &Credentials,
+        proof: Option<&HeaderValue>,
+    ) -> http::Request<Bytes> {
         let mut form = form.clone();
         for (name, value) in credentials.parameters() {
             form.set(*name, value.clone());
@@ -116,6 +167,9 @@ impl TokenEndpoint {
         headers.insert(CACHE_CONTROL, NO_STORE);
         if let Some(authorization) = credentials.authorization() {
             headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(proof) = proof {
+            headers.insert(DPOP, proof.clone());
         }
         request
     }
@@ -145,12 +199,14 @@ fn wipe(body: Bytes) {
 }
 
 /// Finds what was sent in secret: it must not come back in an error.
-fn redactor(form: &Form, credentials: &Credentials) -> Redactor {
+fn redactor(form: &Form, credentials: &Credentials, proof: Option<&HeaderValue>) -> Redactor {
     let header = credentials.authorization().and_then(|value| value.to_str().ok());
     let blob = header.and_then(|value| value.split_once(' ')).map(|(_, blob)| Secret::from(blob));
-    Redactor::new(form.secrets().chain(credentials.secrets()).chain(&blob))
+    let proof = proof.and_then(|value| value.to_str().ok()).map(Secret::from);
+    Redactor::new(form.secrets().chain(credentials.secrets()).chain(&blob).chain(&proof))
 }
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

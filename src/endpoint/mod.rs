@@ -7,6 +7,8 @@ mod exchange;
 mod failure;
 mod form;
 mod object;
+#[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
+mod prover;
 mod response;
 mod retry_after;
 mod rfc3339;
@@ -17,4 +19,4 @@ mod tests;
 
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::Form;
-pub(crate) use response::Rules;
+pub(crate) use response::{Accepted, Rules};

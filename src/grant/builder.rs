@@ -3,9 +3,11 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::parameter::{DETAILS, check_details, check_extra, check_resource};
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
-    endpoint::{Form, Rules, TokenEndpoint},
+    endpoint::{Accepted, Form, Rules, TokenEndpoint},
     error::ConfigError,
     http::{Endpoint, Transport},
     token::Scopes,
@@ -44,7 +46,12 @@ pub(super) struct Checked {
 
 impl<G> GrantBuilder<G> {
     pub(super) fn new(token_endpoint: String, auth: ClientAuth, options: G) -> Self {
-        let rules = Rules { strict: false, assume_bearer: false, max_lifetime: MAX_LIFETIME };
+        let rules = Rules {
+            strict: false,
+            assume_bearer: false,
+            max_lifetime: MAX_LIFETIME,
+            accepted: Accepted::Bearer,
+        };
         let common = Common {
             token_endpoint,
             auth,
@@ -145,6 +152,27 @@ impl<G> GrantBuilder<G> {
     #[must_use]
     pub fn assume_bearer(mut self) -> Self {
         self.common.rules.assume_bearer = true;
+        self
+    }
+
+    /// Asks for tokens that are bound to a key, and accepts no others ([RFC 9449]).
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449#section-5
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Dpop(key);
+        self
+    }
+
+    /// As [`dpop`](Self::dpop), but takes a bearer token too if the server gives one: whoever steals
+    /// that one can use it.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn danger_dpop_or_bearer(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Either(key);
         self
     }
 

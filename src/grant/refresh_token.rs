@@ -111,6 +111,7 @@ impl GrantBuilder<RefreshTokenOptions> {
 impl TokenSource for RefreshToken {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         let inner = &*self.0;
+        inner.check_step_up(&cx)?;
         let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
         let current = match previous {
             Some(newest) => newest.clone(),
@@ -149,6 +150,21 @@ impl Inner {
             Some(known) if token.scopes().is_none() => Ok(token.with_scopes(known.clone())),
             _ => Ok(token),
         }
+    }
+
+    /// RFC 6749 §6: "The requested scope MUST NOT include any scope not originally granted by the
+    /// resource owner".
+    fn check_step_up(&self, cx: &FetchContext) -> Result<(), Error> {
+        let wanted = &cx.step_up.scopes;
+        if wanted.is_empty() || self.granted.is_empty() || wanted.is_subset(&self.granted) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidGrant,
+            format!(
+                "an API asks for the scopes \"{wanted}\", which were not granted: somebody has to give access again"
+            ),
+        ))
     }
 
     fn present(&self, token: &Secret, is_initial: bool) {

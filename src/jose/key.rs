@@ -2,7 +2,10 @@ use std::fmt;
 
 use jsonwebtoken::EncodingKey;
 
-use super::{SigningAlgorithm, jwk::PrivateJwk};
+use super::{
+    SigningAlgorithm,
+    jwk::{PrivateDer, PrivateJwk},
+};
 use crate::{
     error::{Error, ErrorKind},
     secret::{Secret, SecretSource},
@@ -79,7 +82,12 @@ impl SigningKey {
             Format::Jwk => PrivateJwk::parse(text.expose()).and_then(|jwk| {
                 let algorithm = jwk.algorithm().ok_or("has no algorithm that is supported")?;
                 let key_id = jwk.key_id().map(str::to_owned);
-                Ok(Loaded { key: jwk.key()?, algorithm, key_id })
+                let key = match jwk.der()? {
+                    PrivateDer::Rsa(der) => EncodingKey::from_rsa_der(&der),
+                    PrivateDer::Ec(der) => EncodingKey::from_ec_der(&der),
+                    PrivateDer::Ed25519(der) => EncodingKey::from_ed_der(&der),
+                };
+                Ok(Loaded { key, algorithm, key_id })
             }),
         };
         let mut loaded = loaded.map_err(|problem| self.failure(problem))?;

@@ -30,6 +30,7 @@ mod policy;
 mod refresher;
 mod shared;
 mod status;
+mod step_up;
 mod token;
 
 #[cfg(feature = "pool")]
@@ -45,4 +46,5 @@ pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub use shared::Rejection;
 pub use status::{State, Status};
+pub(crate) use step_up::SteppingUp;
 pub use token::Token;

@@ -90,6 +90,7 @@ impl<'a> Task<'a> {
             missing: FetchReason::Initial,
             fetching: false,
             requested: false,
+            step_up: false,
             paused_until: None,
             not_before: None,
         };
@@ -120,6 +121,7 @@ impl<'a> Task<'a> {
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
             }
+            self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
             if let Some(held) = &mut self.facts.held {
                 held.notice_jump(now, self.random.f64());
@@ -143,8 +145,14 @@ impl<'a> Task<'a> {
         let Some(outcome) = next(self.fetch.as_mut(), self.shared, time).await else { return };
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
-        if let Err(error) = outcome.and_then(|token| self.publish(&fetch, token)) {
-            self.fail(&fetch, &error);
+        let outcome = outcome.and_then(|token| self.publish(&fetch, token));
+        self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
+        match outcome {
+            Ok(()) => {}
+            Err(error) if fetch.reason == FetchReason::StepUp && !error.is_retryable() => {
+                self.refuse_step_up(&error);
+            }
+            Err(error) => self.fail(&fetch, &error),
         }
     }
 
@@ -163,9 +171,11 @@ impl<'a> Task<'a> {
         self.facts.requested = false;
         self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
         self.shared.sink.emit(&Event::Fetching { reason });
+        let step_up = self.shared.step_ups().begin(reason == FetchReason::StepUp);
         self.fetch = Some(Fetch::start(
             self.source.clone(),
             FetchContext {
+                step_up,
                 previous: self.previous.clone(),
                 reason,
                 deadline: instant_in(self.shared.policy.fetch_timeout),
@@ -224,6 +234,26 @@ impl<'a> Task<'a> {
             took: fetch.started.elapsed(),
         });
         Ok(())
+    }
+
+    /// The token stays as good as it was, and so does its renewal.
+    fn refuse_step_up(&mut self, error: &Error) {
+        let now = self.clock.now();
+        let held = self.facts.held;
+        self.shared.status.send_modify(|status| {
+            if status.state == State::Due {
+                status.state = State::Fresh;
+            }
+            status.fetching = false;
+            status.finished += 1;
+        });
+        self.shared.sink.emit(&Event::Failed {
+            reason: FetchReason::StepUp,
+            error,
+            failures: self.failures,
+            retry_in: held.map_or(Duration::ZERO, |held| held.refresh.remaining(now)),
+            holds_token: held.is_some(),
+        });
     }
 
     fn fail(&mut self, fetch: &Fetch, error: &Error) {

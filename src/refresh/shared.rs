@@ -16,11 +16,13 @@ use tokio::{
 use super::{
     policy::Policy,
     status::{State, Status},
+    step_up::{StepUps, SteppingUp},
 };
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Sink},
     slot::{Entry, Slot},
+    source::StepUp,
 };
 
 /// What handles and the refresher share.
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     pub(super) sink: Sink,
     pub(super) status: watch::Sender<Status>,
     inbox: Mutex<Inbox>,
+    step_ups: Mutex<StepUps>,
     wake: Notify,
     waiting: AtomicUsize,
 }
@@ -68,6 +71,7 @@ impl Shared {
             sink,
             status: watch::Sender::new(Status::new()),
             inbox: Mutex::default(),
+            step_ups: Mutex::default(),
             wake: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
@@ -116,6 +120,27 @@ impl Shared {
         self.wake.notify_one();
         self.sink.emit(&Event::Rejected { epoch });
         Rejection::Accepted
+    }
+
+    /// Asks for a token with more than the one of this epoch has. `None` if that would be in vain;
+    /// if there is a newer token already, it is tried first.
+    pub(super) fn step_up(&self, epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
+        if self.slot.newer_than(epoch).is_some() {
+            return Some(SteppingUp::Done);
+        }
+        // While no token can be had, none with more can.
+        if self.status.borrow().failures > 0 {
+            return None;
+        }
+        let interval = self.policy.rejection_interval;
+        let asked = self.step_ups().ask(step_up, Instant::now(), interval)?;
+        self.wake.notify_one();
+        Some(asked)
+    }
+
+    pub(super) fn step_ups(&self) -> MutexGuard<'_, StepUps> {
+        // As with the inbox.
+        self.step_ups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a token newer than `after`, until `deadline`.
@@ -191,6 +216,7 @@ impl Shared {
     /// Marks the end: no token is served from here on, and nobody waits for one.
     pub(super) fn stop(&self) {
         self.slot.clear();
+        self.step_ups().close();
         self.status.send_modify(|status| {
             status.state = State::Stopped;
             status.fetching = false;

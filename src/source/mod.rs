@@ -21,6 +21,7 @@ mod context;
 mod fixed;
 mod function;
 mod service;
+mod step_up;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -29,6 +30,7 @@ pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
 pub use service::FromService;
+pub use step_up::StepUp;
 
 use crate::{error::Error, token::TokenSet};
 

@@ -6,6 +6,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Scopes;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 #[cfg(feature = "mtls")]
 use crate::http::Identity;
 use crate::{
@@ -21,6 +23,11 @@ use crate::{
 pub enum TokenType {
     /// `Authorization: Bearer …` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
     Bearer,
+    /// `Authorization: DPoP …`, with a proof of the key that the token is bound to
+    /// ([RFC 9449 §7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)).
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    Dpop,
 }
 
 impl TokenType {
@@ -28,6 +35,8 @@ impl TokenType {
     pub fn scheme(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
+            #[cfg(feature = "dpop")]
+            Self::Dpop => "DPoP",
         }
     }
 }
@@ -46,6 +55,8 @@ pub struct TokenSet {
     refresh_token: Option<Secret>,
     scopes: Option<Scopes>,
     members: Members,
+    #[cfg(feature = "dpop")]
+    dpop_key: Option<DpopKey>,
     #[cfg(feature = "mtls")]
     certificate: Option<Arc<Identity>>,
 }
@@ -77,9 +88,22 @@ impl TokenSet {
             refresh_token: None,
             scopes: None,
             members: Members::default(),
+            #[cfg(feature = "dpop")]
+            dpop_key: None,
             #[cfg(feature = "mtls")]
             certificate: None,
         })
+    }
+
+    /// Says that the token is bound to a key: it is presented with a proof of it, and its type is
+    /// [`TokenType::Dpop`].
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn with_dpop_key(mut self, key: DpopKey) -> Self {
+        self.token_type = TokenType::Dpop;
+        self.dpop_key = Some(key);
+        self
     }
 
     /// Sets how long the token lives, counted from when it was asked for (`expires_in`).
@@ -156,6 +180,13 @@ impl TokenSet {
         self.token_type
     }
 
+    /// The key that the token is bound to, if it is bound to one.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
+    }
+
     /// How long the token lives, counted from when it was asked for; `None` if unknown.
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
@@ -194,6 +225,20 @@ impl TokenSet {
     #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
     pub fn certificate_thumbprint(&self) -> Option<&str> {
         self.certificate.as_ref().map(|certificate| certificate.thumbprint())
+    }
+
+    /// Whether it takes more than the token to use it: a proof, or a certificate.
+    #[cfg(any(feature = "dpop", feature = "mtls"))]
+    pub(crate) fn is_bound(&self) -> bool {
+        #[cfg(feature = "dpop")]
+        let by_key = self.dpop_key.is_some();
+        #[cfg(not(feature = "dpop"))]
+        let by_key = false;
+        #[cfg(feature = "mtls")]
+        let by_certificate = self.certificate.is_some();
+        #[cfg(not(feature = "mtls"))]
+        let by_certificate = false;
+        by_key || by_certificate
     }
 
     /// The certificate that the token was obtained with.
