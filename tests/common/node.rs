@@ -62,18 +62,18 @@ impl OidcServer {
         Self::start_with(Options::new(access_token_lifetime)).await
     }
 
-    /// As [`start`](Self::start), and it knows clients that sign assertions.
+    /// As [`start`](Self::start), and it knows a client for each algorithm of assertions, not only
+    /// for ES256.
     pub async fn start_with_signing_clients(access_token_lifetime: Duration) -> Self {
         let mut options = Options::new(access_token_lifetime);
         options.switches.push("--signing-clients");
         Self::start_with(options).await
     }
 
-    /// As [`start_with_signing_clients`](Self::start_with_signing_clients), and both servers take no
-    /// DPoP proof without a nonce of theirs.
+    /// As [`start`](Self::start), and both servers take no DPoP proof without a nonce of theirs.
     pub async fn start_with_dpop_nonces(access_token_lifetime: Duration) -> Self {
         let mut options = Options::new(access_token_lifetime);
-        options.switches.extend(["--signing-clients", "--dpop-nonces"]);
+        options.switches.push("--dpop-nonces");
         options.api_switches.push("--dpop-nonces");
         Self::start_with(options).await
     }

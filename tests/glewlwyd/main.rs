@@ -6,5 +6,7 @@
 #![cfg(all(target_os = "linux", feature = "reqwest"))]
 
 mod client_auth;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod refresh;
 mod server;

@@ -76,6 +76,18 @@ impl Glewlwyd {
     /// A refresh token of Alice's. Our users get theirs in a browser; the password grant, which
     /// this crate does not have, is the way without one.
     pub(crate) async fn sign_in(&self) -> String {
+        refresh_token(self.ask_for_alice(None).await).await
+    }
+
+    /// As [`sign_in`](Self::sign_in), bound to a key. `prove` makes a proof with a nonce.
+    pub(crate) async fn sign_in_bound(&self, prove: impl Fn(&str) -> String) -> String {
+        let refusal = self.ask_for_alice(Some(prove("none"))).await;
+        let nonce = refusal.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok());
+        let proof = prove(nonce.expect("a nonce"));
+        refresh_token(self.ask_for_alice(Some(proof)).await).await
+    }
+
+    async fn ask_for_alice(&self, proof: Option<String>) -> reqwest::Response {
         let form = [
             ("grant_type", "password"),
             ("username", "alice"),
@@ -83,12 +95,12 @@ impl Glewlwyd {
             ("scope", "openid read"),
         ];
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.http.post(self.token_endpoint()).basic_auth("web", Some("plain"));
+        let mut request = self.http.post(self.token_endpoint()).basic_auth("web", Some("plain"));
+        if let Some(proof) = proof {
+            request = request.header("dpop", proof);
+        }
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
-        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-        let answer = answer.expect("glewlwyd takes its own client").bytes().await;
-        let answer: Value = serde_json::from_slice(&answer.expect("a body")).expect("JSON");
-        answer["refresh_token"].as_str().expect("a refresh token").to_owned()
+        request.send().await.expect("glewlwyd answers")
     }
 
     async fn configure(&mut self) {
@@ -185,6 +197,14 @@ impl Glewlwyd {
         }
         panic!("glewlwyd refused {path} with {status}: {:?}", answer.text().await);
     }
+}
+
+async fn refresh_token(answer: reqwest::Response) -> String {
+    let status = answer.status();
+    let body = answer.bytes().await.expect("a body");
+    assert_eq!(status, 200, "glewlwyd refused Alice: {}", String::from_utf8_lossy(&body));
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    answer["refresh_token"].as_str().expect("a refresh token").to_owned()
 }
 
 fn key() -> KeyPair {

@@ -127,6 +127,9 @@ async fn mtl_03_a_certificate_replaced_under_load_meets_no_token_of_another() ->
         let before = servers.api.seen().len();
         tokens.refresh().await?;
         while servers.api.seen().len() < before + 50 {
+            if let Some(ended) = callers.try_join_next() {
+                ended??; // too early: it has failed
+            }
             tokio::task::yield_now().await;
         }
     }

@@ -8,6 +8,8 @@ mod common;
 mod harness;
 
 mod client_auth;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod foreign_api;
 mod grants;
 mod life;

@@ -1,11 +1,16 @@
 //! Mutual TLS (RFC 8705): authentication by a certificate, and tokens that are bound to it.
 
+use tower::ServiceExt as _;
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCertificate, ClientCredentials, ErrorKind, TokenHandle, Transport,
+    BoxError, ClientAuth, ClientCertificate, ClientCredentials, ErrorKind, MutualTlsClient,
+    OAuthLayer, TokenHandle, Transport,
 };
 
 use crate::{
-    common::{certificates::Pair, node::OidcServer},
+    common::{
+        certificates::{Files, Pair},
+        node::OidcServer,
+    },
     harness::{Caller, HOUR},
 };
 
@@ -82,6 +87,32 @@ async fn mtl_04_an_api_that_was_shown_no_certificate_is_asked_twice_and_no_more(
     assert_eq!(caller.call("/").await?.status, 401);
     assert_eq!(server.api_answers().await, [("401".to_owned(), 2)].into());
     assert_eq!(server.token_requests().await.len(), 2);
+    Ok(())
+}
+
+/// A certificate that is replaced: the API checks each token against the connection's certificate.
+#[tokio::test]
+async fn mtl_03_tokens_go_with_their_certificate_when_it_is_replaced() -> Result<(), BoxError> {
+    let server = OidcServer::start_with_mutual_tls(HOUR).await;
+    let (first, second) = (&server.certificates().orders, &server.certificates().self_signed);
+    let files = Files::new(first);
+    let certificate = files.certificate();
+    let auth = ClientAuth::basic("basic bound", "secret of basic bound");
+    let tokens = tokens(&server, auth, &certificate, &server.token_endpoint_alias())?;
+    let layer = OAuthLayer::new(tokens.clone(), server.api().parse()?);
+    let client = MutualTlsClient::with(&certificate, server.trust());
+    let service = tower::ServiceBuilder::new().layer(layer).service(client);
+    for pair in [first, second, first] {
+        files.write(pair);
+        for _ in 0..2 {
+            let request = reqwest::Request::new(reqwest::Method::GET, server.api().parse()?);
+            assert_eq!(service.clone().oneshot(request).await?.status(), 200);
+            tokens.refresh().await?;
+        }
+        let bound = tokens.token().await?.certificate_thumbprint().map(str::to_owned);
+        assert_eq!(bound, Some(certificate.thumbprint().await?));
+    }
+    assert!(server.api_answers().await.keys().eq(["200"]));
     Ok(())
 }
 

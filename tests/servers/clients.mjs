@@ -49,9 +49,9 @@ function client(client_id, token_endpoint_auth_method, more) {
 }
 
 // Those that sign an assertion, with a key for each algorithm in the directory: `client-ES256.pem`
-// and `.jwk`. On demand: RSA keys take a second.
-export async function signingClients(directory) {
-  const clients = await Promise.all(SIGNING_ALGORITHMS.map((alg) => signingClient(directory, alg)));
+// and `.jwk`. Not all of them without need: RSA keys take a second.
+export async function signingClients(directory, algorithms) {
+  const clients = await Promise.all(algorithms.map((alg) => signingClient(directory, alg)));
   const es256 = clients.find(({ token_endpoint_auth_signing_alg: alg }) => alg === 'ES256');
   return [...clients, { ...es256, client_id: 'private_key_jwt dpop', dpop_bound_access_tokens: true }];
 }

@@ -39,7 +39,7 @@ const RESOURCES = { 'urn:test:jwt': 'jwt', 'urn:test:opaque': 'opaque' };
 
 const clients = [
   ...PLAIN_CLIENTS,
-  ...(options['signing-clients'] ? await signingClients(state) : []),
+  ...(await signingClients(state, options['signing-clients'] ? SIGNING_ALGORITHMS : ['ES256'])),
   ...(tls ? await certificateClients(tls) : []),
 ];
 
