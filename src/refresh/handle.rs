@@ -28,6 +28,7 @@ use crate::{
 pub struct TokenHandle {
     shared: Arc<Shared>,
     // What is counted, so that the refresher ends: it holds `shared` itself.
+    #[cfg_attr(not(feature = "mtls"), expect(dead_code, reason = "it is dropped"))]
     alive: Arc<Alive>,
 }
 

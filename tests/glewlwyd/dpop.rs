@@ -54,6 +54,7 @@ async fn dpo_05_a_refresh_token_gets_bound_tokens_that_the_server_takes_as_api()
 }
 
 /// What a browser's client would have sent for the first refresh token.
+#[expect(clippy::disallowed_methods, reason = "the server looks at this machine's clock too")]
 fn proof(pair: &KeyPair, url: &str, nonce: &str) -> String {
     let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key_raw()) });

@@ -32,10 +32,10 @@ impl Servers {
     async fn start() -> Self {
         let authority = Authority::new();
         let owners = Arc::new(Mutex::new(HashMap::new()));
-        let (next, issued) = (AtomicUsize::new(1), owners.clone());
+        let (next, given) = (AtomicUsize::new(1), owners.clone());
         let issuer = Server::start(&authority, move |request| {
             let token = format!("token-{}", next.fetch_add(1, Ordering::Relaxed));
-            issued.lock().unwrap().insert(format!("Bearer {token}"), request.certificate.clone());
+            given.lock().unwrap().insert(format!("Bearer {token}"), request.certificate.clone());
             let body =
                 format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600}}"#);
             ("200 OK\r\ncontent-type: application/json".to_owned(), body)
@@ -50,10 +50,14 @@ impl Servers {
     }
 
     fn tokens(&self, certificate: &ClientCertificate) -> TokenHandle {
-        let source =
-            ClientCredentials::builder(self.issuer.url("/token"), ClientAuth::tls("orders"))
-                .transport(self.issuer.transport(certificate));
-        TokenHandle::spawn(source.build().unwrap())
+        TokenHandle::spawn(self.source(certificate))
+    }
+
+    fn source(&self, certificate: &ClientCertificate) -> ClientCredentials {
+        ClientCredentials::builder(self.issuer.url("/token"), ClientAuth::tls("orders"))
+            .transport(self.issuer.transport(certificate))
+            .build()
+            .unwrap()
     }
 
     fn client(&self, certificate: &ClientCertificate) -> MutualTlsClient {
@@ -146,6 +150,33 @@ async fn mtl_03_a_certificate_replaced_under_load_meets_no_token_of_another() ->
     Ok(())
 }
 
+/// Each tenant has a certificate of its own, and all share one client.
+#[cfg(feature = "pool")]
+#[tokio::test]
+async fn mtl_03_each_tenants_token_goes_with_the_tenants_certificate() -> Result<(), BoxError> {
+    let servers = Arc::new(Servers::start().await);
+    let pairs = [0, 1].map(|tenant| servers.authority.client(&format!("tenant-{tenant}")));
+    let certificates = pairs.clone().map(|pair| ClientCertificate::pem(pair.pem, pair.key_pem));
+    let (of_tenants, at) = (certificates.clone(), servers.clone());
+    let pool =
+        tower_oauth::TokenPool::builder(move |tenant: &usize| at.source(&of_tenants[*tenant]))
+            .spawn();
+    let origins = servers.api.url("").parse()?;
+    let layer = OAuthLayer::keyed(pool, origins, |request: &http::Request<String>| {
+        request.headers().get("x-tenant")?.to_str().ok()?.parse().ok()
+    });
+    let service = ServiceBuilder::new().layer(layer).service(servers.client(&certificates[0]));
+    for tenant in [0, 1, 0, 1] {
+        let mut request = servers.http_request();
+        request.headers_mut().insert("x-tenant", tenant.into());
+        assert_eq!(service.clone().oneshot(request).await?.status(), 200);
+    }
+    let [first, second] = pairs.map(|pair| pair.der);
+    let presented: Vec<_> = servers.api.seen().into_iter().map(certificate_of).collect();
+    assert!(presented == [first.clone(), second.clone(), first, second]);
+    Ok(())
+}
+
 /// The layer has put the token on it, and something below holds it up.
 #[tokio::test]
 async fn mtl_03_a_request_on_its_way_keeps_the_certificate_of_its_token() -> Result<(), BoxError> {
@@ -168,8 +199,8 @@ async fn mtl_03_a_request_on_its_way_keeps_the_certificate_of_its_token() -> Res
     answer.send_response(client.call(request).await?);
     assert_eq!(call.await??.status(), 200);
 
-    let later = ServiceBuilder::new().layer(servers.layer(&tokens)).service(client);
-    assert_eq!(later.oneshot(servers.request()).await?.status(), 200);
+    let unhindered = ServiceBuilder::new().layer(servers.layer(&tokens)).service(client);
+    assert_eq!(unhindered.oneshot(servers.request()).await?.status(), 200);
     let presented: Vec<_> = servers.api.seen().into_iter().map(certificate_of).collect();
     assert!(presented == [first.der, second.der]);
     Ok(())
