@@ -9,6 +9,10 @@ mod form;
 mod message;
 #[cfg(feature = "mtls")]
 mod mtls;
+#[cfg(feature = "reqwest")]
+mod resolver;
+mod retry_after;
+mod screen;
 mod transport;
 
 pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
@@ -18,5 +22,7 @@ pub use message::{Authority, HttpRequest, HttpResponse, Target};
 pub use mtls::{ClientCertificate, MutualTlsClient};
 #[cfg(feature = "mtls")]
 pub(crate) use mtls::{Identity, bind};
+pub(crate) use retry_after::{retry_after, server_time};
+pub(crate) use screen::screen_host;
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 
 /// The HTTP client that talks to the authorization server.
 ///
@@ -37,6 +37,11 @@ pub(super) type ExchangeFuture<'a> =
 
 pub(super) trait Exchange: Send + Sync {
     fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_>;
+
+    /// Whether it is known to present a client certificate.
+    fn is_mtls(&self) -> bool {
+        false
+    }
 }
 
 impl Transport {
@@ -59,6 +64,11 @@ impl Transport {
         Self(exchange)
     }
 
+    /// Whether it is known to present a client certificate.
+    pub(crate) fn is_mtls(&self) -> bool {
+        self.0.is_mtls()
+    }
+
     /// Sends a request and reads the answer, within the limits.
     pub(crate) async fn exchange(
         &self,
@@ -74,6 +84,26 @@ impl Transport {
                 "the authorization server did not answer in time",
             )),
         }
+    }
+
+    /// The client that is used unless one is set.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Self::reqwest()
+    }
+
+    /// The client that is used unless one is set: there is none.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Err(ConfigError::Transport(
+            "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
+        ))
+    }
+
+    /// As [`standard`](Self::standard), for URLs that came over the network.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn screened(_: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
+        Self::standard()
     }
 }
 
@@ -145,11 +175,16 @@ fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> 
 }
 
 fn unreachable(error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    // Ours, from within the client: a resolver that refused an address.
+    if let Some(refused) = Error::find(&*error).filter(|e| e.kind() == ErrorKind::Discovery) {
+        return refused.clone();
+    }
     Error::new(
         ErrorKind::Transport,
         "the authorization server cannot be reached, or broke the connection",
     )
-    .with_source(without_url(error.into()))
+    .with_source(without_url(error))
 }
 
 /// reqwest's errors show the URL, whose query may hold a key.
@@ -171,7 +206,10 @@ mod default {
 
     use bytes::Bytes;
 
-    use super::{Answer, Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
+    use super::{
+        super::resolver::ScreeningResolver, Answer, Exchange, ExchangeFuture, Limits, Transport,
+        read, unreachable,
+    };
     use crate::error::{ConfigError, Error as Failure};
 
     impl Transport {
@@ -182,9 +220,20 @@ mod default {
         ///
         /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
         pub fn reqwest() -> Result<Self, ConfigError> {
-            let client = with_bounds(reqwest::Client::builder())
-                .build()
-                .map_err(|error| ConfigError::Transport(causes(&error)))?;
+            Self::build(with_bounds(reqwest::Client::builder()))
+        }
+
+        /// The default client, for URLs that came over the network: it connects to public addresses
+        /// only, and to these hosts wherever they are.
+        pub(crate) fn screened(
+            trusted: impl IntoIterator<Item = String>,
+        ) -> Result<Self, ConfigError> {
+            let client = with_bounds(reqwest::Client::builder());
+            Self::build(client.dns_resolver(ScreeningResolver::new(trusted)))
+        }
+
+        fn build(builder: reqwest::ClientBuilder) -> Result<Self, ConfigError> {
+            let client = builder.build().map_err(|error| ConfigError::Transport(causes(&error)))?;
             Ok(Self::with_reqwest(client))
         }
 

@@ -5,13 +5,10 @@ use std::{
 };
 
 use http::HeaderMap;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Refresher, Rejection, State, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
+    Refresher, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -172,15 +169,23 @@ impl TokenHandle {
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
     /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
     ///
+    /// It begins when it is awaited; [`.revoke()`](Shutdown::revoke) revokes the tokens too.
+    ///
+    /// ```
+    /// # use tower_oauth::{Error, TokenHandle, TokenSet, source_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let tokens = TokenHandle::spawn(source_fn(|_| async { TokenSet::bearer("abc") }));
+    /// tokens.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     ///
     /// Safe: the refresher ends all the same.
-    pub async fn shutdown(&self) {
-        let mut status = self.shared.status.subscribe();
-        self.shared.request(|inbox| inbox.end = true);
-        let stopped = status.wait_for(|status| status.state == State::Stopped);
-        // Bounded, for a refresher that nobody runs.
-        let _ = timeout(self.shared.policy.fetch_timeout, stopped).await;
+    pub fn shutdown(&self) -> Shutdown<'_> {
+        Shutdown::new(&self.shared)
     }
 
     /// Puts the current token into `headers` and returns its epoch.

@@ -63,4 +63,8 @@ impl Exchange for MutualTls {
             Ok(answer)
         })
     }
+
+    fn is_mtls(&self) -> bool {
+        true
+    }
 }
