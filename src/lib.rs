@@ -61,6 +61,7 @@
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
+//! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -119,6 +120,9 @@ pub mod testing;
 pub mod time;
 pub mod token;
 
+#[cfg(feature = "mtls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+pub use crate::http::{ClientCertificate, MutualTlsClient};
 pub use crate::{
     client_auth::ClientAuth,
     discovery::{Discovery, EndpointSource, ResourceDiscovery},

@@ -129,7 +129,11 @@ impl Caller {
         let Location { kind, url, .. } = &self.location;
         let url = match (url, &metadata) {
             (Some(url), _) => url.clone(),
-            (None, Some(metadata)) => metadata.locate(*kind, auth.is_mtls())?,
+            // RFC 8705 §5: also where the certificate is not how the client authenticates, but what
+            // its tokens are bound to.
+            (None, Some(metadata)) => {
+                metadata.locate(*kind, auth.is_mtls() || self.transport.is_mtls())?
+            }
             (None, None) => {
                 let message = format!("the {}'s URL is not configured", kind.name());
                 return Err(Error::new(ErrorKind::Configuration, message));
@@ -137,6 +141,10 @@ impl Caller {
         };
         if let Some(prover) = Prover::new(&self.accepted, &url) {
             prover.check(metadata.as_deref())?;
+        }
+        if auth.is_mtls() && !url.is_https() {
+            let message = format!("the {} is plain http, which knows no certificates", kind.name());
+            return Err(Error::new(ErrorKind::Configuration, message));
         }
         Ok(Prepared { url, auth })
     }

@@ -88,6 +88,21 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// A client that authenticates with its certificate has one on its connection.
+    fn check_certificate(&self, url: Option<&Endpoint>) -> Result<(), ConfigError> {
+        let bad = |reason| Err(ConfigError::ClientAuth { method: self.auth.method(), reason });
+        if !self.auth.needs_certificate() {
+            return Ok(());
+        }
+        if self.transport.is_none() {
+            return bad("the default transport has no certificate; set Transport::mtls(..)");
+        }
+        if self.auth.is_mtls() && url.is_some_and(|url| !url.is_https()) {
+            return bad("the endpoint is plain http, which knows no certificates");
+        }
+        Ok(())
+    }
 }
 
 impl CheckedSettings {
@@ -112,6 +127,7 @@ impl CheckedSettings {
     fn caller_at(&mut self, kind: EndpointKind, url: Option<&str>) -> Result<Caller, ConfigError> {
         let Settings { allow_http, timeout, body_limit, .. } = self.settings;
         let url = url.map(|url| Endpoint::parse(kind.name(), url, allow_http)).transpose()?;
+        self.settings.check_certificate(url.as_ref())?;
         let transport = match (&self.settings.transport, &url, &self.discovery) {
             (Some(transport), ..) => transport.clone(),
             // Only where the metadata may lead.
