@@ -2,6 +2,7 @@
 //!
 //! It is there only under `--cfg fuzzing`, which `cargo fuzz` sets, and in tests.
 
+pub use crate::discovery::fuzz::metadata;
 pub use crate::endpoint::fuzz::{dates, error_response, scopes, token_response};
 #[cfg(feature = "private-key-jwt")]
 pub use crate::jose::fuzz::keys;
@@ -65,6 +66,7 @@ mod tests {
         f06_every_date_and_wait_is_kept_within_bounds: dates;
         trs_11_every_scope_is_made_of_scope_tokens: scopes;
         cha_04_every_challenge_is_read_or_nobodys_word: www_authenticate;
+        dsc_03_every_document_is_safe_to_follow_or_refused: metadata;
         #[cfg(feature = "private-key-jwt")]
         jwt_06_every_key_signs_or_is_refused_unseen: keys;
     }

@@ -41,6 +41,8 @@
 //! | to | look in |
 //! | --- | --- |
 //! | build the token request | [`grant`], [`client_auth`] |
+//! | find an authorization server's endpoints | [`discovery`] |
+//! | end tokens, ask about them | [`revocation`], [`introspection`] |
 //! | bring tokens from elsewhere | [`source`] |
 //! | keep a token fresh, ask for its state | [`refresh`] |
 //! | keep the tokens of many tenants | `pool` |
@@ -60,6 +62,7 @@
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `external-command` | no | `ExternalCommand`, a token from a program's output |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
+//! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -80,11 +83,14 @@
 //! | pause after a failure that somebody has to mend | 1 min, doubling to 10 min |
 //! | `Retry-After` | honoured up to 1 h |
 //! | redirects of the token request | refused |
+//! | search for metadata | 10 s |
+//! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |
 //! | plain `http` | refused, except on loopback |
 //! | age at which a bare 401 counts | 10 s |
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+pub mod discovery;
 pub mod docs;
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
@@ -96,6 +102,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod grant;
 pub mod http;
+pub mod introspection;
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub mod jose;
@@ -107,6 +114,7 @@ pub mod observe;
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 pub mod refresh;
+pub mod revocation;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
@@ -116,19 +124,25 @@ pub mod testing;
 pub mod time;
 pub mod token;
 
+#[cfg(feature = "mtls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+pub use crate::http::{ClientCertificate, MutualTlsClient};
 pub use crate::{
     client_auth::ClientAuth,
+    discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
-        ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
-        TokenExchange,
+        ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
+        Saml2Bearer, TokenExchange,
     },
     http::Transport,
+    introspection::{Introspection, TokenInfo},
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
         OAuthLayer, Origins,
     },
     refresh::{Rejection, State, Status, Token, TokenHandle},
+    revocation::Revocation,
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},

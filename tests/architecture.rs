@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 /// Every room and its rank. A new room gets a line here, as low as what it uses allows.
-const RANKS: [(&str, u8); 21] = [
+const RANKS: [(&str, u8); 24] = [
     ("docs", 0),
     ("error", 0),
     ("secret", 1),
@@ -19,10 +19,13 @@ const RANKS: [(&str, u8); 21] = [
     ("source", 5),
     ("slot", 5),
     ("client_auth", 5),
+    ("discovery", 5),
     ("endpoint", 6),
     ("refresh", 6),
     ("store", 6),
     ("grant", 7),
+    ("revocation", 7),
+    ("introspection", 7),
     ("pool", 7),
     ("middleware", 8),
     ("config", 8),

@@ -18,7 +18,8 @@ impl<'a> ProofUrl<'a> {
     /// The URL of these parts. An empty path is `/`.
     pub(crate) fn new(scheme: &'a str, host: &'a str, port: Option<u16>, path: &'a str) -> Self {
         // RFC 3986 §6.2.3: a default port is left out.
-        let default = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        let secure = ["https", "wss"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+        let default = if secure { 443 } else { 80 };
         let path = if path.is_empty() { "/" } else { path };
         Self { scheme, host, port: port.filter(|port| *port != default), path }
     }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     /// What is asked for, and what its proof is good for.
-    const TABLE: [(&str, &str); 8] = [
+    const TABLE: [(&str, &str); 9] = [
         ("https://server.example.com/token?x=1#f", "https://server.example.com/token"),
         ("HTTPS://Server.Example.COM:443/Token", "https://server.example.com/Token"),
         ("https://server.example.com", "https://server.example.com/"),
@@ -119,6 +120,7 @@ mod tests {
         ("https://server.example.com:8443/a", "https://server.example.com:8443/a"),
         ("https://server.example.com/a%2Fb/%7Ec", "https://server.example.com/a%2Fb/%7Ec"),
         ("https://[2001:DB8::1]:443/a", "https://[2001:db8::1]/a"),
+        ("ws://server.example.com:80/a", "ws://server.example.com/a"),
         ("https://user:pw@server.example.com/a", "https://server.example.com/a"),
     ];
 

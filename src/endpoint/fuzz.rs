@@ -15,13 +15,12 @@ use super::{
     form::Redactor,
     pointer::Pointer,
     response::{Accepted, Rules},
-    retry_after::{retry_after, server_time},
     rfc3339::parse_rfc3339,
     scope,
 };
 use crate::{
     error::Error,
-    http::Answer,
+    http::{Answer, retry_after, server_time},
     secret::Secret,
     token::{Scopes, TokenSet, jwt_expiry},
 };

@@ -10,16 +10,15 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Reading, members},
-    exchange::wipe,
+    caller::wipe,
     form::Redactor,
     response::Rules,
-    retry_after::server_time,
     rfc3339::parse_rfc3339,
     seconds::{duration, until},
 };
 use crate::{
     error::{Error, ErrorKind},
-    http::{Answer, Endpoint, Limits, Transport, wiped_string},
+    http::{Answer, Endpoint, Limits, Transport, server_time, wiped_string},
     secret::Secret,
     source::FetchContext,
     token::{Scopes, TokenSet, TokenType},

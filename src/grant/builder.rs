@@ -7,9 +7,13 @@ use super::parameter::{DETAILS, check_details, check_extra, check_resource};
 use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
-    endpoint::{Accepted, Form, Pointer, Rules, Space, TokenEndpoint},
-    error::ConfigError,
-    http::{Endpoint, Transport},
+    discovery::{EndpointKind, EndpointSource},
+    endpoint::{
+        Accepted, Form, Pointer, Revoker, Rules, Settings, Space, TokenEndpoint, nowhere_to_revoke,
+    },
+    error::{ConfigError, Error},
+    http::Transport,
+    source::FetchContext,
     token::Scopes,
 };
 
@@ -22,20 +26,16 @@ pub struct GrantBuilder<G> {
 }
 
 struct Common {
-    token_endpoint: String,
-    auth: ClientAuth,
+    settings: Settings,
+    revocation: Option<String>,
     scopes: Vec<String>,
     resources: Vec<String>,
     audiences: Vec<String>,
     details: Option<Value>,
     parameters: Vec<(String, String)>,
-    timeout: Duration,
-    body_limit: usize,
     rules: Rules,
     token_at: Option<String>,
     space: Space,
-    transport: Option<Transport>,
-    allow_http: bool,
 }
 
 /// A configuration that was checked.
@@ -44,10 +44,12 @@ pub(super) struct Checked {
     pub(super) scopes: Scopes,
     /// The parameters that are the same in every request.
     pub(super) form: Form,
+    /// Revokes what the grant gave, if it is known where.
+    pub(super) revoker: Option<Revoker>,
 }
 
 impl<G> GrantBuilder<G> {
-    pub(super) fn new(token_endpoint: String, auth: ClientAuth, options: G) -> Self {
+    pub(super) fn new(token_endpoint: EndpointSource, auth: ClientAuth, options: G) -> Self {
         let rules = Rules {
             strict: false,
             assume_bearer: false,
@@ -57,20 +59,16 @@ impl<G> GrantBuilder<G> {
             accepted: Accepted::Bearer,
         };
         let common = Common {
-            token_endpoint,
-            auth,
+            settings: Settings::new(token_endpoint, auth),
+            revocation: None,
             scopes: Vec::new(),
             resources: Vec::new(),
             audiences: Vec::new(),
             details: None,
             parameters: Vec::new(),
-            timeout: TIMEOUT,
-            body_limit: BODY_LIMIT,
             rules,
             token_at: None,
             space: Space::default(),
-            transport: None,
-            allow_http: false,
         };
         Self { common, options }
     }
@@ -131,18 +129,29 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Sets the URL of the revocation endpoint ([RFC 7009]), for
+    /// [`shutdown().revoke()`](crate::TokenHandle::shutdown). Default: the one that is discovered;
+    /// without [`Discovery`](crate::Discovery) none, and nothing is revoked.
+    ///
+    /// [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
+    #[must_use]
+    pub fn revocation_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.common.revocation = Some(url.into());
+        self
+    }
+
     /// Sets how long one exchange with the token endpoint may take, connecting and reading
     /// included. Default: 15 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.common.timeout = timeout;
+        self.common.settings.timeout = timeout;
         self
     }
 
     /// Sets how large an answer may be, after decompression. Default: 1 MiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.common.body_limit = bytes;
+        self.common.settings.body_limit = bytes;
         self
     }
 
@@ -238,7 +247,7 @@ impl<G> GrantBuilder<G> {
     /// its own; without it, one has to be set.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.common.transport = Some(transport);
+        self.common.settings.transport = Some(transport);
         self
     }
 
@@ -246,12 +255,24 @@ impl<G> GrantBuilder<G> {
     /// read the client's secret and the tokens. Default: only on loopback.
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
-        self.common.allow_http = true;
+        self.common.settings.allow_http = true;
+        self
+    }
+
+    /// Refuses a configuration that is weaker than the [FAPI 2.0 Security Profile], with
+    /// [`ConfigError::Fapi`]: it takes a private key or a certificate to authenticate, tokens that
+    /// are bound to a key or a certificate, endpoints from metadata, and no algorithms but `PS256`,
+    /// `ES256` and `EdDSA`.
+    ///
+    /// [FAPI 2.0 Security Profile]: https://openid.net/specs/fapi-security-profile-2_0-final.html
+    #[must_use]
+    pub fn fapi2(mut self) -> Self {
+        self.common.settings.fapi = true;
         self
     }
 
     pub(super) fn auth(&self) -> &ClientAuth {
-        &self.common.auth
+        &self.common.settings.auth
     }
 
     pub(super) fn options_mut(&mut self) -> &mut G {
@@ -261,30 +282,45 @@ impl<G> GrantBuilder<G> {
     /// Checks everything that all grants have in common.
     pub(super) fn check(self, grant_type: &'static str) -> Result<(Checked, G), ConfigError> {
         let Self { common, options } = self;
-        let url = Endpoint::parse("token endpoint", &common.token_endpoint, common.allow_http)?;
-        common.auth.check()?;
         check_bounds(&common)?;
+        common.check_fapi()?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
         check_bearer_types(&common.rules.bearer_types)?;
         let token_at = common.token_at.map(|text| pointer(&text)).transpose()?;
-        let transport = match common.transport {
-            Some(transport) => transport,
-            None => default_transport()?,
-        };
-        let endpoint = TokenEndpoint {
-            url,
-            auth: common.auth,
-            transport,
-            timeout: common.timeout,
-            body_limit: common.body_limit,
-            rules: Rules { token_at, ..common.rules },
-        };
-        Ok((Checked { endpoint, scopes, form }, options))
+        let mut settings = common.settings.check()?;
+        let caller = settings.caller(EndpointKind::Token)?;
+        let revocation = common.revocation.as_deref();
+        let revoker =
+            settings.other_caller(EndpointKind::Revocation, revocation)?.map(Revoker::new);
+        let endpoint = TokenEndpoint::new(caller, Rules { token_at, ..common.rules });
+        Ok((Checked { endpoint, scopes, form, revoker }, options))
+    }
+}
+
+impl Checked {
+    /// Revokes the last token set.
+    pub(super) async fn revoke(&self, cx: &FetchContext) -> Result<(), Error> {
+        match (&cx.previous, &self.revoker) {
+            (None, _) => Ok(()),
+            (Some(token), Some(revoker)) => revoker.revoke_set(token, cx).await,
+            (Some(_), None) => Err(nowhere_to_revoke()),
+        }
     }
 }
 
 impl Common {
+    fn check_fapi(&self) -> Result<(), ConfigError> {
+        let bound = self.rules.accepted.only_bound() || self.settings.auth.is_mtls();
+        if !self.settings.fapi || bound {
+            return Ok(());
+        }
+        Err(ConfigError::Fapi {
+            clause: "shall support sender-constrained access tokens using [...] MTLS [or] DPoP",
+            reason: "bind the tokens to a key with dpop(), or authenticate with a certificate",
+        })
+    }
+
     fn form(&self, grant_type: &'static str, scopes: &Scopes) -> Result<Form, ConfigError> {
         check_extra(&self.parameters)?;
         let mut form = Form::default();
@@ -342,35 +378,22 @@ fn pointer(text: &str) -> Result<Pointer, ConfigError> {
 }
 
 fn check_bounds(common: &Common) -> Result<(), ConfigError> {
-    let zero = |name, is_zero| {
-        let (value, reason) = ("0".to_owned(), "nothing could ever succeed");
-        if is_zero { Err(ConfigError::Setting { name, value, reason }) } else { Ok(()) }
-    };
-    zero("timeout", common.timeout.is_zero())?;
-    zero("body_limit", common.body_limit == 0)?;
-    zero("max_lifetime", common.rules.max_lifetime.is_zero())
-}
-
-#[cfg(feature = "reqwest")]
-fn default_transport() -> Result<Transport, ConfigError> {
-    Transport::reqwest()
-}
-
-#[cfg(not(feature = "reqwest"))]
-fn default_transport() -> Result<Transport, ConfigError> {
-    Err(ConfigError::Transport(
-        "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
-    ))
+    if common.rules.max_lifetime.is_zero() {
+        let (name, value) = ("max_lifetime", "0".to_owned());
+        let reason = "nothing could ever succeed";
+        return Err(ConfigError::Setting { name, value, reason });
+    }
+    Ok(())
 }
 
 impl<G> fmt::Debug for GrantBuilder<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the rest: nothing of it has been checked.
-        f.debug_struct("GrantBuilder").field("auth", &self.common.auth).finish_non_exhaustive()
+        f.debug_struct("GrantBuilder")
+            .field("auth", &self.common.settings.auth)
+            .finish_non_exhaustive()
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(15);
-const BODY_LIMIT: usize = 1024 * 1024;
 /// The longest lifetime that is believed unless told otherwise.
 pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -28,6 +28,7 @@
 
 mod assertion;
 mod builder;
+mod by_resource;
 mod client_credentials;
 mod credential;
 mod entra;
@@ -42,6 +43,7 @@ mod saml2_bearer;
 mod token_exchange;
 
 pub use builder::GrantBuilder;
+pub use by_resource::ByResource;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
 pub use external_account::{ExternalAccount, ExternalAccountOptions};
 #[cfg(feature = "external-command")]

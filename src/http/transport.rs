@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 
 /// The HTTP client that talks to the authorization server.
 ///
@@ -32,10 +32,16 @@ pub(crate) struct Limits {
 /// An answer of the authorization server, read to its end.
 pub(crate) type Answer = http::Response<Bytes>;
 
-type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+pub(super) type ExchangeFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
 
-trait Exchange: Send + Sync {
+pub(super) trait Exchange: Send + Sync {
     fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_>;
+
+    /// Whether it is known to present a client certificate.
+    fn is_mtls(&self) -> bool {
+        false
+    }
 }
 
 impl Transport {
@@ -53,6 +59,16 @@ impl Transport {
         Self(Arc::new(Erased { service, body: PhantomData }))
     }
 
+    #[cfg(feature = "mtls")]
+    pub(super) fn of(exchange: Arc<dyn Exchange>) -> Self {
+        Self(exchange)
+    }
+
+    /// Whether it is known to present a client certificate.
+    pub(crate) fn is_mtls(&self) -> bool {
+        self.0.is_mtls()
+    }
+
     /// Sends a request and reads the answer, within the limits.
     pub(crate) async fn exchange(
         &self,
@@ -68,6 +84,26 @@ impl Transport {
                 "the authorization server did not answer in time",
             )),
         }
+    }
+
+    /// The client that is used unless one is set.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Self::reqwest()
+    }
+
+    /// The client that is used unless one is set: there is none.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Err(ConfigError::Transport(
+            "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
+        ))
+    }
+
+    /// As [`standard`](Self::standard), for URLs that came over the network.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn screened(_: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
+        Self::standard()
     }
 }
 
@@ -139,11 +175,16 @@ fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> 
 }
 
 fn unreachable(error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    // Ours, from within the client: a resolver that refused an address.
+    if let Some(refused) = Error::find(&*error).filter(|e| e.kind() == ErrorKind::Discovery) {
+        return refused.clone();
+    }
     Error::new(
         ErrorKind::Transport,
         "the authorization server cannot be reached, or broke the connection",
     )
-    .with_source(without_url(error.into()))
+    .with_source(without_url(error))
 }
 
 /// reqwest's errors show the URL, whose query may hold a key.
@@ -156,14 +197,20 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+#[cfg(feature = "mtls")]
+pub(super) use default::{bounded, with_bounds};
+
 #[cfg(feature = "reqwest")]
 mod default {
     use std::{error::Error, sync::Arc, time::Duration};
 
     use bytes::Bytes;
 
-    use super::{Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
-    use crate::error::ConfigError;
+    use super::{
+        super::resolver::ScreeningResolver, Answer, Exchange, ExchangeFuture, Limits, Transport,
+        read, unreachable,
+    };
+    use crate::error::{ConfigError, Error as Failure};
 
     impl Transport {
         /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
@@ -173,12 +220,20 @@ mod default {
         ///
         /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
         pub fn reqwest() -> Result<Self, ConfigError> {
-            let client = reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(|error| ConfigError::Transport(causes(&error)))?;
+            Self::build(with_bounds(reqwest::Client::builder()))
+        }
+
+        /// The default client, for URLs that came over the network: it connects to public addresses
+        /// only, and to these hosts wherever they are.
+        pub(crate) fn screened(
+            trusted: impl IntoIterator<Item = String>,
+        ) -> Result<Self, ConfigError> {
+            let client = with_bounds(reqwest::Client::builder());
+            Self::build(client.dns_resolver(ScreeningResolver::new(trusted)))
+        }
+
+        fn build(builder: reqwest::ClientBuilder) -> Result<Self, ConfigError> {
+            let client = builder.build().map_err(|error| ConfigError::Transport(causes(&error)))?;
             Ok(Self::with_reqwest(client))
         }
 
@@ -191,12 +246,27 @@ mod default {
 
     impl Exchange for reqwest::Client {
         fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
-            Box::pin(async move {
-                let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-                let response = self.execute(request).await.map_err(unreachable)?;
-                read(http::Response::<reqwest::Body>::from(response), limits.body).await
-            })
+            Box::pin(bounded(self, request, limits))
         }
+    }
+
+    /// Sends a request and reads the answer, up to the largest body.
+    pub(in super::super) async fn bounded(
+        client: &reqwest::Client,
+        request: http::Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+        let response = client.execute(request).await.map_err(unreachable)?;
+        read(http::Response::<reqwest::Body>::from(response), limits.body).await
+    }
+
+    /// What every client for an authorization server has.
+    pub(in super::super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+        client
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
     }
 
     fn causes(error: &reqwest::Error) -> String {

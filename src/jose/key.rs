@@ -1,4 +1,8 @@
-use std::fmt;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jsonwebtoken::EncodingKey;
 
@@ -21,6 +25,15 @@ pub struct SigningKey {
     source: SecretSource,
     format: Format,
     key_id: Option<String>,
+    uses: Arc<Mutex<Uses>>,
+}
+
+/// For whom a key signs. Clones of the key share it.
+#[derive(Debug, Default)]
+struct Uses {
+    audiences: BTreeSet<String>,
+    /// Whether one of them is a token endpoint, not an issuer.
+    legacy: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +52,16 @@ pub(super) struct Loaded {
 impl SigningKey {
     /// A key in PEM: PKCS#8, or PKCS#1 for RSA. RSA keys have 2048 bits or more.
     pub fn pem(source: impl Into<SecretSource>, algorithm: SigningAlgorithm) -> Self {
-        Self { source: source.into(), format: Format::Pem(algorithm), key_id: None }
+        Self::new(source.into(), Format::Pem(algorithm))
     }
 
     /// A private key as a JWK. An RSA key has to name its algorithm in `alg`; its `kid` is sent.
     pub fn jwk(source: impl Into<SecretSource>) -> Self {
-        Self { source: source.into(), format: Format::Jwk, key_id: None }
+        Self::new(source.into(), Format::Jwk)
+    }
+
+    fn new(source: SecretSource, format: Format) -> Self {
+        Self { source, format, key_id: None, uses: Arc::default() }
     }
 
     /// The key's id, sent as `kid`. Default: none for PEM, the JWK's own for a JWK.
@@ -52,6 +69,14 @@ impl SigningKey {
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
         self.key_id = Some(key_id.into());
         self
+    }
+
+    /// The algorithm, if it is known without reading the key.
+    pub(crate) fn configured_algorithm(&self) -> Option<SigningAlgorithm> {
+        match self.format {
+            Format::Pem(algorithm) => Some(algorithm),
+            Format::Jwk => None,
+        }
     }
 
     /// Whether another reading may give another key.
@@ -62,6 +87,28 @@ impl SigningKey {
     /// Reads the key's text.
     pub(crate) async fn read(&self) -> Result<Secret, Error> {
         self.source.read().await
+    }
+
+    /// The algorithm that a key which was read is for.
+    pub(crate) fn algorithm(&self, text: &Secret) -> Result<SigningAlgorithm, Error> {
+        match self.format {
+            Format::Pem(algorithm) => Ok(algorithm),
+            Format::Jwk => self.load(text).map(|loaded| loaded.algorithm),
+        }
+    }
+
+    /// Notes that this key signs for an audience. `false`, and nothing is noted, if there is
+    /// another one and either of them is a token endpoint: an attacker's server could name that of
+    /// an honest one as its own, and pass on there what was signed for it.
+    pub(crate) fn bind(&self, audience: &str, legacy: bool) -> bool {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let another = uses.audiences.iter().any(|known| known != audience);
+        if another && (legacy || uses.legacy) {
+            return false;
+        }
+        uses.audiences.insert(audience.to_owned());
+        uses.legacy |= legacy;
+        true
     }
 
     pub(super) fn load(&self, text: &Secret) -> Result<Loaded, Error> {
@@ -109,6 +156,6 @@ impl fmt::Debug for SigningKey {
             .field("source", &self.source)
             .field("format", &self.format)
             .field("key_id", &self.key_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -5,13 +5,10 @@ use std::{
 };
 
 use http::HeaderMap;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Refresher, Rejection, State, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
+    Refresher, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -28,7 +25,8 @@ use crate::{
 pub struct TokenHandle {
     shared: Arc<Shared>,
     // What is counted, so that the refresher ends: it holds `shared` itself.
-    _alive: Arc<Alive>,
+    #[cfg_attr(not(feature = "mtls"), expect(dead_code, reason = "it is dropped"))]
+    alive: Arc<Alive>,
 }
 
 impl TokenHandle {
@@ -53,7 +51,23 @@ impl TokenHandle {
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let alive = Arc::new(Alive(shared.clone()));
-        Self { shared, _alive: alive }
+        Self { shared, alive }
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn of(alive: Arc<Alive>) -> Self {
+        Self { shared: alive.0.clone(), alive }
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn alive(&self) -> &Arc<Alive> {
+        &self.alive
+    }
+
+    /// Asks for a new token, without waiting for it.
+    #[cfg(feature = "mtls")]
+    pub(super) fn request_refresh(&self) {
+        self.shared.request(|inbox| inbox.refresh = true);
     }
 
     /// Waits until there is a token: to fail at start-up, not at the first request.
@@ -155,15 +169,23 @@ impl TokenHandle {
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
     /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
     ///
+    /// It begins when it is awaited; [`.revoke()`](Shutdown::revoke) revokes the tokens too.
+    ///
+    /// ```
+    /// # use tower_oauth::{Error, TokenHandle, TokenSet, source_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let tokens = TokenHandle::spawn(source_fn(|_| async { TokenSet::bearer("abc") }));
+    /// tokens.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Cancellation
     ///
     /// Safe: the refresher ends all the same.
-    pub async fn shutdown(&self) {
-        let mut status = self.shared.status.subscribe();
-        self.shared.request(|inbox| inbox.end = true);
-        let stopped = status.wait_for(|status| status.state == State::Stopped);
-        // Bounded, for a refresher that nobody runs.
-        let _ = timeout(self.shared.policy.fetch_timeout, stopped).await;
+    pub fn shutdown(&self) -> Shutdown<'_> {
+        Shutdown::new(&self.shared)
     }
 
     /// Puts the current token into `headers` and returns its epoch.
@@ -205,7 +227,7 @@ impl fmt::Debug for TokenHandle {
 }
 
 /// Lives as long as any handle does.
-struct Alive(Arc<Shared>);
+pub(super) struct Alive(Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {

@@ -22,11 +22,14 @@
 
 mod builder;
 mod fetch;
+#[cfg(feature = "mtls")]
+mod follow;
 mod handle;
 mod plan;
 mod policy;
 mod refresher;
 mod shared;
+mod shutdown;
 mod status;
 mod step_up;
 mod token;
@@ -43,6 +46,7 @@ pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub use shared::Rejection;
+pub use shutdown::Shutdown;
 pub use status::{State, Status};
 pub(crate) use step_up::SteppingUp;
 pub use token::Token;

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
-    fetch::Fetch,
+    fetch::{Fetch, revoke},
     plan::{Facts, Held, Plan, plan},
     policy::Policy,
     shared::Shared,
@@ -20,7 +23,7 @@ use crate::{
     error::Error,
     observe::{Event, FetchReason},
     slot::Validity,
-    source::{DynTokenSource, FetchContext},
+    source::{DynTokenSource, FetchContext, StepUp},
     time::{Clock, Moment, instant_in},
     token::TokenSet,
 };
@@ -109,10 +112,10 @@ impl<'a> Task<'a> {
     }
 
     async fn run(mut self) {
-        loop {
+        let mut revoke = loop {
             let asked = self.shared.take_requests();
             if asked.end {
-                break;
+                break asked.revoke;
             }
             self.facts.requested |= asked.refresh;
             // By its number: a newer token may have been published since the report.
@@ -131,11 +134,34 @@ impl<'a> Task<'a> {
                 Plan::Fetch(reason) => self.start(now, reason),
                 Plan::Sleep(time) => self.idle(now, time).await,
             }
-        }
+        };
         // A fetch under way is finished: it may have rotated a refresh token. If the runtime or
         // the deadline ends it first, nothing more can be done.
-        if let Some(fetch) = &mut self.fetch {
-            let _ = fetch.ended().await;
+        if let Some(fetch) = &mut self.fetch
+            && let Ok(token) = fetch.ended().await
+        {
+            self.previous = Some(Arc::new(token));
+        }
+        revoke.append(&mut self.shared.take_requests().revoke);
+        if !revoke.is_empty() {
+            self.revoke(revoke).await;
+        }
+    }
+
+    /// Revokes the last tokens. They are out of service before, whatever becomes of the call.
+    async fn revoke(mut self, asked: Vec<oneshot::Sender<Result<(), Error>>>) {
+        self.shared.stop();
+        let cx = FetchContext {
+            previous: self.previous.take(),
+            reason: FetchReason::Requested,
+            step_up: StepUp::default(),
+            deadline: instant_in(self.shared.policy.fetch_timeout),
+            clock: self.clock.clone(),
+        };
+        let outcome = revoke(self.source.clone(), cx).await;
+        for sender in asked {
+            // Whoever asked may have lost interest.
+            let _ = sender.send(outcome.clone());
         }
     }
 

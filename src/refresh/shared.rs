@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Inbox {
     pub(super) rejected: Option<u64>,
     /// `shutdown()` was called, or the last handle is gone.
     pub(super) end: bool,
+    /// Who wants the tokens revoked at the end, and to know what became of it.
+    pub(super) revoke: Vec<oneshot::Sender<Result<(), Error>>>,
     last_rejection: Option<Instant>,
 }
 
@@ -88,6 +90,20 @@ impl Shared {
     pub(super) fn request(&self, what: impl FnOnce(&mut Inbox)) {
         what(&mut self.inbox());
         self.wake.notify_one();
+    }
+
+    /// Asks the refresher to end and to revoke the tokens. The answer never comes if it has ended.
+    pub(super) fn request_revocation(&self) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        self.request(|inbox| {
+            inbox.end = true;
+            inbox.revoke.push(sender);
+        });
+        // Afterwards: either this sees the end, or the end sees what was asked.
+        if self.status.borrow().state == State::Stopped {
+            self.inbox().revoke.clear();
+        }
+        receiver
     }
 
     /// Until somebody asks for something.
@@ -215,6 +231,9 @@ impl Shared {
 
     /// Marks the end: no token is served from here on, and nobody waits for one.
     pub(super) fn stop(&self) {
+        if self.status.borrow().state == State::Stopped {
+            return;
+        }
         self.slot.clear();
         self.step_ups().close();
         self.status.send_modify(|status| {
@@ -226,6 +245,7 @@ impl Shared {
                 "the token refresher has ended: it was shut down, or its runtime is gone",
             ));
         });
+        self.inbox().revoke.clear();
         self.sink.emit(&Event::Stopped);
     }
 

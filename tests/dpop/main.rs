@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![cfg(all(feature = "dpop", feature = "private-key-jwt", feature = "pool"))]
 
+mod allocations;
 mod api;
 mod server;
 mod token_endpoint;

@@ -89,7 +89,8 @@ impl ExternalAccount {
             impersonation: read.impersonation,
             allowed_hosts: [TOKEN_HOST, IMPERSONATION_HOST].map(str::to_owned).into(),
         };
-        let builder = GrantBuilder::new(read.token_url, auth, options).audience(read.audience);
+        let builder =
+            GrantBuilder::new(read.token_url.into(), auth, options).audience(read.audience);
         Ok(match read.user_project {
             Some(project) => {
                 builder.param("options", json!({ "userProject": project }).to_string())
@@ -155,8 +156,9 @@ fn impersonation(
     checked: &mut Checked,
 ) -> Result<Impersonation, ConfigError> {
     let Checked { endpoint, scopes, .. } = checked;
-    let (transport, timeout) = (endpoint.transport.clone(), endpoint.timeout);
-    let (body_limit, rules) = (endpoint.body_limit, endpoint.rules.clone());
+    let (caller, rules) = (&endpoint.caller, endpoint.rules.clone());
+    let (transport, timeout) = (caller.transport.clone(), caller.timeout);
+    let body_limit = caller.body_limit;
     let scopes = std::mem::replace(scopes, scope_set(&[ALL_OF_THE_CLOUD.to_owned()])?);
     Ok(Impersonation { url, transport, timeout, body_limit, rules, scopes, lifetime })
 }
@@ -183,6 +185,10 @@ impl TokenSource for ExternalAccount {
             Some(impersonation) => impersonation.request(&cx, &federated).await,
             None => Ok(federated),
         }
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.exchange.revoke(cx).await
     }
 }
 
