@@ -17,11 +17,11 @@ use crate::{
 #[derive(Clone)]
 pub struct ClientAuth {
     client_id: Arc<str>,
-    method: Method,
+    pub(super) method: Method,
 }
 
 #[derive(Clone)]
-enum Method {
+pub(super) enum Method {
     Basic(SecretSource),
     BasicUnencoded(SecretSource),
     Post(SecretSource),

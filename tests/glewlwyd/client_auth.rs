@@ -39,17 +39,21 @@ async fn jwt_02_assertions_for_the_token_endpoint_get_a_token() -> Result<(), Bo
 
     let server = Glewlwyd::start().await;
     // Without a key id it takes no signature for the client's.
-    let key = SigningKey::pem(&*server.client_key, SigningAlgorithm::Es256).key_id("1");
+    let key = || SigningKey::pem(&*server.client_key, SigningAlgorithm::Es256).key_id("1");
     let secret = "a secret of more than 32 bytes in all";
-    for assertion in [
-        ClientAssertion::private_key("private_key_jwt", key, server.issuer()),
-        ClientAssertion::client_secret("client_secret_jwt", secret, server.issuer()),
-    ] {
-        let for_issuer = tokens(&server, assertion.clone())?.ready().await.unwrap_err();
-        assert_eq!(for_issuer.kind(), ErrorKind::Denied, "{for_issuer:?}");
-        let audience = AssertionAudience::LegacyTokenEndpoint(server.token_endpoint());
-        let fitting = assertion.audience(audience);
-        assert_granted(&server, fitting).await?;
+    // Loaded for each: one key does not sign for both kinds of audience.
+    let assertions = |audience: AssertionAudience| {
+        [
+            ClientAssertion::private_key("private_key_jwt", key(), audience.clone()),
+            ClientAssertion::client_secret("client_secret_jwt", secret, audience),
+        ]
+    };
+    for assertion in assertions(server.issuer().into()) {
+        let error = tokens(&server, assertion)?.ready().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    }
+    for assertion in assertions(AssertionAudience::LegacyTokenEndpoint(server.token_endpoint())) {
+        assert_granted(&server, assertion).await?;
     }
     Ok(())
 }
