@@ -46,6 +46,7 @@
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read secrets | [`secret`] |
+//! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
@@ -58,6 +59,7 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -100,6 +102,9 @@ pub mod refresh;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

@@ -38,6 +38,13 @@ impl Form {
         self.push(name.into(), value.into(), false);
     }
 
+    /// The names and values of all parameters that are no secrets.
+    #[cfg(feature = "store")]
+    pub(crate) fn public(&self) -> impl Iterator<Item = (&str, &str)> {
+        let public = self.0.iter().filter(|parameter| !parameter.secret);
+        public.map(|parameter| (&*parameter.name, parameter.value.expose()))
+    }
+
     /// The values that must not come back in an error.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.0.iter().filter(|parameter| parameter.secret).map(|parameter| &parameter.value)

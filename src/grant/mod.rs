@@ -31,6 +31,8 @@ mod builder;
 mod client_credentials;
 mod credential;
 mod file_token;
+#[cfg(feature = "store")]
+mod identity;
 mod jwt_bearer;
 mod parameter;
 mod refresh_token;

@@ -170,6 +170,7 @@ impl<'a> Task<'a> {
                 reason,
                 deadline: instant_in(self.shared.policy.fetch_timeout),
                 clock: self.clock.clone(),
+                stored: false,
             },
         ));
         self.shared.status.send_modify(|status| {

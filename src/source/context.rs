@@ -20,6 +20,9 @@ pub struct FetchContext {
     pub deadline: Instant,
     /// The clock to judge absolute times by.
     pub clock: Arc<dyn Clock>,
+    /// Whether a store says what the newest refresh token is: a grant must not fall back on an older
+    /// one.
+    pub(crate) stored: bool,
 }
 
 impl FetchContext {
@@ -30,6 +33,7 @@ impl FetchContext {
             reason: FetchReason::Initial,
             deadline: Instant::now() + Duration::from_secs(30),
             clock: Arc::new(SystemClock::new()),
+            stored: false,
         }
     }
 }

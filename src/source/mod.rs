@@ -20,6 +20,8 @@ mod chain;
 mod context;
 mod fixed;
 mod function;
+#[cfg(feature = "store")]
+mod identity;
 mod service;
 
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -28,6 +30,9 @@ pub use chain::Chain;
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use identity::{Identified, Identity};
 pub use service::FromService;
 
 use crate::{error::Error, token::TokenSet};

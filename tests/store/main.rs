@@ -1,0 +1,23 @@
+//! Tokens that outlive the process: `Persisted` around grants, on stores that fail in every way.
+
+#![cfg(feature = "store")]
+#![expect(clippy::unwrap_used, reason = "what helps a test may panic")]
+
+#[expect(dead_code, unreachable_pub, reason = "other tests use it too")]
+#[path = "../common/clock.rs"]
+mod clock;
+mod failing;
+mod harness;
+mod lost;
+mod shared;
+mod start;
+
+/// The store that comes with the crate for one process.
+mod memory {
+    tower_oauth::store_conformance!(tower_oauth::store::MemoryStore::new());
+}
+
+/// The store that the tests here make trouble with.
+mod troubled {
+    tower_oauth::store_conformance!(crate::harness::TestStore::new());
+}
