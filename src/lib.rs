@@ -51,7 +51,7 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance).
+//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`.
 //!
 //! # Features
 //!
@@ -60,6 +60,7 @@
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
+//! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |

@@ -43,19 +43,30 @@
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod conformance;
+mod fail_point;
+#[cfg(all(feature = "store-file", unix))]
+mod file;
 mod memory;
 mod persisted;
 mod record;
 mod rotation;
+#[cfg(feature = "store-file")]
+mod seal;
 mod stamp;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(all(feature = "store-file", unix))]
+#[cfg_attr(docsrs, doc(cfg(feature = "store-file")))]
+pub use file::{FileLease, FileStore};
 pub use memory::{MemoryLease, MemoryStore};
 pub use persisted::{Persisted, WithoutStore};
 pub use record::{Record, RecordState};
+#[cfg(feature = "store-file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store-file")))]
+pub use seal::KeyRing;
 pub use stamp::Key;
 
 use crate::error::Error;

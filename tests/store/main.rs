@@ -21,3 +21,10 @@ mod memory {
 mod troubled {
     tower_oauth::store_conformance!(crate::harness::TestStore::new());
 }
+
+#[cfg(all(feature = "store-file", unix))]
+mod file;
+#[cfg(all(feature = "store-file", feature = "reqwest", unix))]
+mod processes;
+#[cfg(all(feature = "store-file", unix))]
+mod temporary;

@@ -4,6 +4,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::{
     Record, RecordState, Saved, TokenStore,
+    fail_point::fail_point,
     record::Tokens,
     rotation::{Do, End, Entry, Heard, Rotation, Rules},
 };
@@ -210,12 +211,14 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             stored: rotates,
             ..self.cx.clone()
         };
+        fail_point("sending");
         let outcome = timeout_at(deadline, self.persisted.source.fetch(cx)).await;
         let outcome = outcome.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "no token was fetched in time"))
         });
         match outcome {
             Ok(set) => {
+                fail_point("answered");
                 let age = set.sent_at().unwrap_or(now).elapsed();
                 let wall = self.cx.clock.now().wall;
                 Heard::Granted(Tokens::new(set, wall.checked_sub(age).unwrap_or(wall)))
@@ -246,6 +249,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 Ok(tokens.adopted(cx.clock.now().wall))
             }
             (End::Obtained, Some(tokens)) => {
+                fail_point("stored");
                 emit(Event::Saved { generation });
                 Ok(TokenSet::clone(&tokens.set))
             }
