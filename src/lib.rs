@@ -140,6 +140,6 @@ pub use crate::{
 };
 
 /// The README's code compiles.
-#[cfg(all(doctest, feature = "reqwest"))]
+#[cfg(all(doctest, feature = "reqwest", feature = "store-file", unix))]
 #[doc = include_str!("../README.md")]
 struct Readme;
