@@ -245,9 +245,7 @@ async fn f34_where_the_folder_is_gone_a_token_is_served_from_memory_and_stored_l
     // It goes between the intent and the answer.
     server.script(Reply::honest().delay(Duration::from_millis(300)));
     let (second, ()) = tokio::join!(fetch(&source, Some(&first)), async {
-        while server.issued() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        second_answer(&server).await;
         hide();
     });
     let second = second.unwrap();
@@ -298,9 +296,7 @@ async fn f34_on_a_full_disk_nothing_is_spent_and_nothing_lost() {
     fs::remove_file(&filler).unwrap();
     server.script(Reply::honest().delay(Duration::from_millis(300)));
     let (second, ()) = tokio::join!(fetch(&source, Some(&first)), async {
-        while server.issued() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        second_answer(&server).await;
         fill();
     });
     let second = second.unwrap();
@@ -311,6 +307,16 @@ async fn f34_on_a_full_disk_nothing_is_spent_and_nothing_lost() {
     let adopted = fetch(&source, None).await.unwrap();
     assert_eq!(adopted.access_token(), third.access_token());
     assert!(!server.reuse_detected());
+}
+
+/// Until the server has issued its second token.
+async fn second_answer(server: &AuthorizationServer) {
+    let issued = async {
+        while server.issued() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), issued).await.expect("a second token");
 }
 
 /// A small disk in memory, for as long as this lives.

@@ -70,11 +70,7 @@ impl Paths {
 
     /// Puts these bytes in the place of the record, durably. Under the lock.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.sweep()?;
-        let mut file = create(&self.temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
+        self.write_temporary(bytes)?;
         fail_point("temporary-written");
         self.keep_previous()?;
         fail_point("previous-kept");
@@ -89,13 +85,21 @@ impl Paths {
     pub(super) fn replace_damaged(&self, bytes: &[u8]) -> io::Result<()> {
         remove(&self.aside)?;
         fs::hard_link(&self.current, &self.aside)?;
-        // Not by `write`: the previous one must stay, in case this one is killed too.
-        self.sweep()?;
-        let mut file = create(&self.temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        // Not by `write`: the previous one must stay, in case this process is killed too.
+        self.write_temporary(bytes)?;
         fs::rename(&self.temporary, &self.current)?;
         File::open(&self.folder)?.sync_all()
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> io::Result<()> {
+        self.sweep()?;
+        let mut file = create(&self.temporary)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // The disk may be full: it needs the room.
+            let _ = self.sweep();
+        }
+        written
     }
 
     /// There is a record under its name at every moment: the previous one becomes a second name of
