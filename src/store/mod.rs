@@ -49,8 +49,10 @@ mod file;
 mod memory;
 mod persisted;
 mod record;
+#[cfg(feature = "store-redis")]
+mod redis;
 mod rotation;
-#[cfg(feature = "store-file")]
+#[cfg(any(feature = "store-file", feature = "store-redis"))]
 mod seal;
 mod stamp;
 
@@ -64,8 +66,11 @@ pub use file::{FileLease, FileStore};
 pub use memory::{MemoryLease, MemoryStore};
 pub use persisted::{Persisted, WithoutStore};
 pub use record::{Record, RecordState};
-#[cfg(feature = "store-file")]
-#[cfg_attr(docsrs, doc(cfg(feature = "store-file")))]
+#[cfg(feature = "store-redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store-redis")))]
+pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
+#[cfg(any(feature = "store-file", feature = "store-redis"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "store-file", feature = "store-redis"))))]
 pub use seal::KeyRing;
 pub use stamp::Key;
 
