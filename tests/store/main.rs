@@ -9,6 +9,10 @@ mod clock;
 mod failing;
 mod harness;
 mod lost;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_server;
 mod shared;
 mod start;
 

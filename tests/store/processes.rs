@@ -14,9 +14,9 @@ use std::{
 
 use tokio::time::Instant;
 use tower_oauth::{
-    ClientAuth, Error, FetchContext, RefreshToken, TokenSet, TokenSource,
+    ClientAuth, Error, FetchContext, RefreshToken, TokenHandle, TokenSet, TokenSource,
     observe::FetchReason,
-    store::{FileStore, Persisted},
+    store::{FileStore, Persisted, TokenStore},
     testing::{AuthorizationServer, Reply, Rotation},
 };
 
@@ -26,14 +26,33 @@ use crate::temporary::{Temporary, ring};
 #[tokio::test]
 #[ignore = "it is run by other tests, in processes of their own"]
 async fn child() {
-    let Ok(endpoint) = env::var("TEST_ENDPOINT") else { return };
-    let set = |name: &str| env::var(name).unwrap();
+    if env::var_os("TEST_ENDPOINT").is_none() {
+        return;
+    }
+    let folder = set("TEST_FOLDER");
+    #[cfg(feature = "store-redis")]
+    if folder.starts_with("redis") {
+        let store = tower_oauth::store::RedisStore::builder(folder, ring());
+        let lease = Duration::from_millis(set("TEST_LEASE_MS").parse().unwrap());
+        return work(store.lease(lease).build().unwrap()).await;
+    }
+    work(FileStore::new(folder, ring())).await;
+}
+
+fn set(name: &str) -> String {
+    env::var(name).unwrap()
+}
+
+async fn work(store: impl TokenStore) {
+    let endpoint = set("TEST_ENDPOINT");
     let source = RefreshToken::builder(endpoint, ClientAuth::none("cli"), set("TEST_INITIAL"))
         .build()
         .unwrap();
-    let store = FileStore::new(set("TEST_FOLDER"), ring());
     let wait = Duration::from_millis(set("TEST_LOCK_WAIT_MS").parse().unwrap());
     let persisted = Persisted::new(source, store).lock_wait(wait);
+    if let Ok(seconds) = env::var("TEST_SERVE_SECONDS") {
+        return serve(persisted, Duration::from_secs(seconds.parse().unwrap())).await;
+    }
     let count: usize = set("TEST_COUNT").parse().unwrap();
     let mut previous = None;
     for _ in 0..count {
@@ -53,6 +72,20 @@ async fn child() {
     println!("done");
 }
 
+/// Serves for a while, and counts the requests that would have found no token.
+async fn serve(source: impl TokenSource, time: Duration) {
+    let tokens = TokenHandle::spawn(source);
+    tokens.ready().await.unwrap();
+    let started = Instant::now();
+    let mut missed = 0;
+    while started.elapsed() < time {
+        missed += u32::from(tokens.current().is_none());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("missed {missed}");
+    println!("done");
+}
+
 async fn fetch(
     source: &impl TokenSource,
     previous: Option<TokenSet>,
@@ -65,28 +98,45 @@ async fn fetch(
 }
 
 /// What a process is to do.
-struct Job<'a> {
-    server: &'a AuthorizationServer,
-    folder: &'a Temporary,
-    initial: &'a str,
-    count: usize,
-    forced: bool,
-    lock_wait: Duration,
-    fail_point: Option<String>,
+pub(crate) struct Job<'a> {
+    pub(crate) server: &'a AuthorizationServer,
+    /// The folder, or the URL of a Redis server.
+    pub(crate) place: String,
+    pub(crate) initial: &'a str,
+    pub(crate) count: usize,
+    pub(crate) forced: bool,
+    pub(crate) serve: Option<Duration>,
+    pub(crate) lock_wait: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) fail_point: Option<String>,
 }
 
 impl<'a> Job<'a> {
-    fn new(server: &'a AuthorizationServer, folder: &'a Temporary, initial: &'a str) -> Self {
-        let lock_wait = Duration::from_secs(10);
-        Self { server, folder, initial, count: 1, forced: false, lock_wait, fail_point: None }
+    fn new(server: &'a AuthorizationServer, folder: &Temporary, initial: &'a str) -> Self {
+        Self::at(server, folder.tokens().to_str().unwrap(), initial)
     }
 
-    fn start(&self) -> Process {
+    pub(crate) fn at(server: &'a AuthorizationServer, place: &str, initial: &'a str) -> Self {
+        Self {
+            server,
+            place: place.to_owned(),
+            initial,
+            count: 1,
+            forced: false,
+            serve: None,
+            lock_wait: Duration::from_secs(10),
+            lease: Duration::from_secs(5),
+            fail_point: None,
+        }
+    }
+
+    pub(crate) fn start(&self) -> Process {
         let mut command = Command::new(env::current_exe().unwrap());
         command
             .args(["processes::child", "--exact", "--ignored", "--nocapture"])
             .env("TEST_ENDPOINT", self.server.token_endpoint())
-            .env("TEST_FOLDER", self.folder.tokens())
+            .env("TEST_FOLDER", &self.place)
+            .env("TEST_LEASE_MS", self.lease.as_millis().to_string())
             .env("TEST_INITIAL", self.initial)
             .env("TEST_COUNT", self.count.to_string())
             .env("TEST_LOCK_WAIT_MS", self.lock_wait.as_millis().to_string())
@@ -96,6 +146,9 @@ impl<'a> Job<'a> {
         if self.forced {
             command.env("TEST_FORCED", "1");
         }
+        if let Some(time) = self.serve {
+            command.env("TEST_SERVE_SECONDS", time.as_secs().to_string());
+        }
         if let Some(fail_point) = &self.fail_point {
             command.env("TOWER_OAUTH_FAIL_POINT", fail_point);
         }
@@ -104,7 +157,7 @@ impl<'a> Job<'a> {
 }
 
 /// A process that is killed when it is not needed any more.
-struct Process(Option<Child>);
+pub(crate) struct Process(Option<Child>);
 
 impl Process {
     /// Waits for its end, and gives what it said.
@@ -112,7 +165,8 @@ impl Process {
         let Output { stdout, stderr, .. } = self.0.take().unwrap().wait_with_output().unwrap();
         let text = String::from_utf8(stdout).unwrap();
         assert!(text.contains("done"), "{text}\n{}", String::from_utf8_lossy(&stderr));
-        let said = |line: &&str| line.starts_with("got ") || line.starts_with("failed ");
+        let said =
+            |line: &&str| ["got ", "failed ", "missed "].iter().any(|word| line.starts_with(word));
         text.lines().filter(said).map(str::to_owned).collect()
     }
 
@@ -121,7 +175,7 @@ impl Process {
         assert!(Command::new("kill").args([signal, &*id]).status().unwrap().success());
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let mut child = self.0.take().unwrap();
         child.kill().unwrap(); // SIGKILL
         child.wait().unwrap();
@@ -138,18 +192,18 @@ impl Drop for Process {
 }
 
 /// How often each thing is tried.
-fn rounds(default: usize) -> usize {
+pub(crate) fn rounds(default: usize) -> usize {
     env::var("TOWER_OAUTH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
 }
 
-async fn server(grace: Duration) -> AuthorizationServer {
+pub(crate) async fn server(grace: Duration) -> AuthorizationServer {
     let server = AuthorizationServer::start().await.unwrap();
     server.rotation(Rotation::Always { grace });
     server
 }
 
 /// Waits, without blocking the server that runs on this runtime.
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let started = Instant::now();
     while !reached() {
         assert!(started.elapsed() < Duration::from_secs(30), "{what} was not reached");
@@ -158,15 +212,15 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// What a process said, without blocking the server.
-async fn said(process: Process) -> Vec<String> {
+pub(crate) async fn said(process: Process) -> Vec<String> {
     tokio::task::spawn_blocking(move || process.said()).await.unwrap()
 }
 
-fn token(said: &[String]) -> Option<&str> {
+pub(crate) fn token(said: &[String]) -> Option<&str> {
     said.last()?.strip_prefix("got ")
 }
 
-fn sent(server: &AuthorizationServer) -> Vec<String> {
+pub(crate) fn sent(server: &AuthorizationServer) -> Vec<String> {
     let requests = server.token_requests();
     requests.iter().map(|request| request.param("refresh_token").unwrap()).collect()
 }
@@ -330,8 +384,7 @@ async fn killed_at(
     let marker = folder.path().join("marker");
     let _ = fs::remove_file(&marker);
     let fail_point = Some(format!("{place}:{count}:{}", marker.display()));
-    let job = Job { forced: true, fail_point, ..Job::new(server, folder, initial) };
-    let process = job.start();
+    let process = Job { forced: true, fail_point, ..Job::new(server, folder, initial) }.start();
     until(place, || marker.exists()).await;
     process.kill();
 }

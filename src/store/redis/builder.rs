@@ -42,7 +42,7 @@ impl RedisStoreBuilder {
     }
 
     /// How long a process that renews a token keeps the others out, if it never comes back. A token
-    /// request is given up a second before the lease ends. Default: 30 s; at least 2 s.
+    /// request is given up a second before the lease ends. Default: 30 s; at least 3 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -73,7 +73,7 @@ impl RedisStoreBuilder {
         };
         if self.lease < MIN_LEASE {
             let (name, value) = ("lease", format!("{:?}", self.lease));
-            let reason = "it has to last for a token request and a second: give it 2 s or more";
+            let reason = "it has to last for a token request and a second: give it 3 s or more";
             return Err(ConfigError::Setting { name, value, reason });
         }
         // Before the client is made, which asks for one.
@@ -122,7 +122,7 @@ impl fmt::Debug for RedisStoreBuilder {
 }
 
 const LEASE: Duration = Duration::from_secs(30);
-const MIN_LEASE: Duration = Duration::from_secs(2);
+const MIN_LEASE: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +167,6 @@ mod tests {
     #[test]
     fn a_lease_lasts_for_a_token_request() {
         let builder = RedisStore::builder("redis://localhost", KeyRing::new("k", "x").unwrap());
-        assert!(builder.lease(Duration::from_millis(1999)).build().is_err());
+        assert!(builder.lease(Duration::from_millis(2999)).build().is_err());
     }
 }

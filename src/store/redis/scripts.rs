@@ -7,6 +7,7 @@ use redis::Script;
 
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) read: Script,
     pub(super) acquire: Script,
     pub(super) save: Script,
     pub(super) release: Script,
@@ -15,6 +16,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
+            read: Script::new(READ),
             acquire: Script::new(ACQUIRE),
             save: Script::new(SAVE),
             release: Script::new(RELEASE),
@@ -22,12 +24,20 @@ impl Scripts {
     }
 }
 
-/// Takes the lease, if nobody has it, and reads the record.
+/// Reads the record. Keys: record.
+const READ: &str = r"
+return redis.call('HGET', KEYS[1], 'r')
+";
+
+/// Takes the lease, if nobody else has it, and reads the record. That it is ours already happens
+/// when the answer was lost.
 ///
 /// Keys: record, lease. Arguments: owner, milliseconds. Gives `{1, record, 0}`, or `{0, false, how
 /// many milliseconds the lease of somebody else still has}`.
 const ACQUIRE: &str = r"
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+local holder = redis.call('GET', KEYS[2])
+if not holder or holder == ARGV[1] then
+    redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
     return {1, redis.call('HGET', KEYS[1], 'r'), 0}
 end
 return {0, false, redis.call('PTTL', KEYS[2])}

@@ -118,10 +118,16 @@ impl RedisStore {
         Ok(connection.insert(made).clone())
     }
 
+    /// Runs a script; once more if the connection turns out to be broken, as it may have been for
+    /// long. The second time finds what the first one did.
     async fn call<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
-        let mut connection = self.connection()?;
-        let outcome = script.invoke_async(&mut connection).await;
-        self.look(outcome)
+        let first = script.invoke_async(&mut self.connection()?).await;
+        match first {
+            Err(error) if error.is_io_error() && !error.is_timeout() => {}
+            outcome => return self.look(outcome),
+        }
+        let second = script.invoke_async(&mut self.connection()?).await;
+        self.look(second)
     }
 
     /// After a failover the old master refuses writes, and its name may lead to the new one.
@@ -163,11 +169,10 @@ impl TokenStore for RedisStore {
     type Lease = RedisLease;
 
     async fn load(&self, key: &Key) -> Result<Option<Record>, Error> {
-        let mut connection = self.connection()?;
-        let mut command = redis::cmd("HGET");
-        command.arg(self.names(key).0).arg("r");
-        let outcome = command.query_async(&mut connection).await;
-        self.open(self.look(outcome)?, key).await
+        let mut script = self.0.scripts.read.prepare_invoke();
+        script.key(self.names(key).0);
+        let sealed = self.call(&script).await?;
+        self.open(sealed, key).await
     }
 
     async fn acquire(
