@@ -41,6 +41,8 @@
 //! | to | look in |
 //! | --- | --- |
 //! | build the token request | [`grant`], [`client_auth`] |
+//! | find an authorization server's endpoints | [`discovery`] |
+//! | end tokens, ask about them | [`revocation`], [`introspection`] |
 //! | bring tokens from elsewhere | [`source`] |
 //! | keep a token fresh, ask for its state | [`refresh`] |
 //! | keep the tokens of many tenants | `pool` |
@@ -59,8 +61,10 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
 //! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
+//! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -81,25 +85,35 @@
 //! | pause after a failure that somebody has to mend | 1 min, doubling to 10 min |
 //! | `Retry-After` | honoured up to 1 h |
 //! | redirects of the token request | refused |
+//! | search for metadata | 10 s |
+//! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |
 //! | plain `http` | refused, except on loopback |
 //! | age at which a bare 401 counts | 10 s |
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+pub mod discovery;
 pub mod docs;
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub mod dpop;
 mod endpoint;
 pub mod error;
 pub mod grant;
 pub mod http;
+pub mod introspection;
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub mod jose;
+#[cfg(all(feature = "dpop", not(feature = "private-key-jwt")))]
+mod jose;
 pub mod middleware;
 pub mod observe;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 pub mod refresh;
+pub mod revocation;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
@@ -114,14 +128,20 @@ pub mod token;
 
 pub use crate::{
     client_auth::ClientAuth,
+    discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
-    grant::{ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer, TokenExchange},
+    grant::{
+        ByResource, ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
+        TokenExchange,
+    },
     http::Transport,
+    introspection::{Introspection, TokenInfo},
     middleware::{
         Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
         OAuthLayer, Origins,
     },
     refresh::{Rejection, State, Status, Token, TokenHandle},
+    revocation::Revocation,
     secret::{Secret, SecretSource},
     source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
     token::{Scopes, TokenSet, TokenType},
@@ -138,6 +158,10 @@ pub use crate::{
     client_auth::{AssertionAudience, AssertionType, ClientAssertion},
     jose::{SigningAlgorithm, SigningKey},
 };
+
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use crate::dpop::{DpopAlgorithm, DpopKey};
 
 /// The README's code compiles.
 #[cfg(all(doctest, feature = "reqwest", feature = "store-file", unix))]

@@ -2,9 +2,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 #[cfg(feature = "private-key-jwt")]
 use super::ClientAssertion;
-use super::{Credentials, basic};
+use super::{
+    Credentials, basic,
+    offer::{Offer, choose},
+};
 use crate::{
-    error::{ConfigError, Error},
+    error::{ConfigError, Error, ErrorKind},
     secret::SecretSource,
 };
 
@@ -26,6 +29,9 @@ enum Method {
     Anonymous,
     #[cfg(feature = "private-key-jwt")]
     Assertion(Arc<ClientAssertion>),
+    /// In the header or in the form, as the server wants it.
+    Secret(SecretSource),
+    AnyOf(Arc<[ClientAuth]>),
 }
 
 impl ClientAuth {
@@ -63,6 +69,39 @@ impl ClientAuth {
         Self::new("", Method::Anonymous)
     }
 
+    /// A secret, sent as the server's metadata says: `client_secret_basic` or `client_secret_post`,
+    /// whichever it lists first. Without metadata, and if it does not say, by
+    /// `client_secret_basic`.
+    pub fn secret(client_id: impl Into<String>, secret: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::Secret(secret.into()))
+    }
+
+    /// Whichever of these the server's metadata lists: a private key or certificate before a
+    /// secret. Without metadata, and if it does not say, that is `client_secret_basic`. The choice
+    /// is made before a request; nothing is tried, and none of the others is sent.
+    ///
+    /// ```
+    /// use tower_oauth::{ClientAuth, SecretSource};
+    ///
+    /// let secret = SecretSource::env("ORDERS_SECRET");
+    /// let auth = ClientAuth::any_of([
+    ///     ClientAuth::secret("orders", secret),
+    ///     ClientAuth::none("orders"),
+    /// ]);
+    /// assert_eq!(auth.client_id(), "orders");
+    /// ```
+    pub fn any_of(held: impl IntoIterator<Item = Self>) -> Self {
+        let mut flat = Vec::new();
+        for auth in held {
+            match auth.method {
+                Method::AnyOf(inner) => flat.extend(inner.iter().cloned()),
+                _ => flat.push(auth),
+            }
+        }
+        let client_id = flat.first().map(|auth| auth.client_id().to_owned());
+        Self::new(client_id.unwrap_or_default(), Method::AnyOf(flat.into()))
+    }
+
     #[cfg(feature = "private-key-jwt")]
     pub(super) fn by_assertion(assertion: ClientAssertion) -> Self {
         Self::new(assertion.client_id().to_owned(), Method::Assertion(Arc::new(assertion)))
@@ -77,10 +116,18 @@ impl ClientAuth {
         &self.client_id
     }
 
-    /// The method's registered name, such as `client_secret_basic`.
+    /// The method's registered name, such as `client_secret_basic`. Where the server decides, it is
+    /// the one that is used if it does not say, or else the first.
     pub fn method(&self) -> &'static str {
         match &self.method {
-            Method::Basic(_) | Method::BasicUnencoded(_) => "client_secret_basic",
+            Method::Basic(_) | Method::BasicUnencoded(_) | Method::Secret(_) => {
+                "client_secret_basic"
+            }
+            Method::AnyOf(held) => {
+                let mut names = held.iter().map(Self::method);
+                let usual = names.clone().find(|name| *name == "client_secret_basic");
+                usual.or_else(|| names.next()).unwrap_or("none")
+            }
             Method::Post(_) => "client_secret_post",
             Method::None | Method::Anonymous => "none",
             #[cfg(feature = "private-key-jwt")]
@@ -88,9 +135,18 @@ impl ClientAuth {
         }
     }
 
-    /// Whether the client has no secret.
+    /// Whether the client has no secret, or may come without it.
     pub(crate) fn is_public(&self) -> bool {
-        matches!(self.method, Method::None | Method::Anonymous)
+        match &self.method {
+            Method::AnyOf(held) => held.iter().any(Self::is_public),
+            method => matches!(method, Method::None | Method::Anonymous),
+        }
+    }
+
+    /// Whether the client's certificate is its authentication
+    /// ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)).
+    pub(crate) fn is_mtls(&self) -> bool {
+        matches!(self.method(), "tls_client_auth" | "self_signed_tls_client_auth")
     }
 
     /// Whether reading the credentials again may give others.
@@ -99,7 +155,10 @@ impl ClientAuth {
         if let Method::Assertion(assertion) = &self.method {
             return assertion.can_change();
         }
-        self.secret().is_some_and(SecretSource::can_change)
+        if let Method::AnyOf(held) = &self.method {
+            return held.iter().any(Self::can_change);
+        }
+        self.secret_source().is_some_and(SecretSource::can_change)
     }
 
     /// Checks what can be checked without the secret.
@@ -112,12 +171,76 @@ impl ClientAuth {
         if let Method::Assertion(assertion) = &self.method {
             assertion.check()?;
         }
+        if let Method::AnyOf(held) = &self.method {
+            held.iter().try_for_each(Self::check)?;
+            if held.iter().any(|auth| auth.client_id != self.client_id) {
+                return bad("the client ids are not the same");
+            }
+        }
         // RFC 7617 §2: "a user-id containing a colon character is invalid, as the first colon in
         // a user-pass string separates user-id and password".
         if matches!(self.method, Method::BasicUnencoded(_)) && self.client_id.contains(':') {
             return bad("a client id with a colon cannot be sent unencoded");
         }
         Ok(())
+    }
+
+    /// Checks what depends on the server: its issuer, if it is to be discovered. Called once for
+    /// each endpoint that this is configured for.
+    pub(crate) fn check_for(&self, issuer: Option<&str>) -> Result<(), ConfigError> {
+        match &self.method {
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(assertion) => assertion.check_for(issuer),
+            Method::AnyOf(held) => {
+                if issuer.is_none() && self.for_server(&Offer::UNKNOWN).is_err() {
+                    let reason = "without discovery nothing is known of what the server supports, \
+                                  so it is client_secret_basic, or the one method that you choose";
+                    return Err(ConfigError::ClientAuth { method: self.method(), reason });
+                }
+                held.iter().try_for_each(|auth| auth.check_for(issuer))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it takes a word of the server to choose a method or make an assertion.
+    pub(crate) fn needs_offer(&self) -> bool {
+        match &self.method {
+            Method::Secret(_) | Method::AnyOf(_) => true,
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The one method that is used at a server which says this about itself. One that was chosen
+    /// explicitly stays: metadata is not always right.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when the server supports none.
+    pub(crate) fn for_server(&self, offer: &Offer<'_>) -> Result<Self, Error> {
+        let chosen = match &self.method {
+            Method::Secret(_) => choose(std::slice::from_ref(self), offer)?,
+            Method::AnyOf(held) => choose(held, offer)?,
+            _ => self.clone(),
+        };
+        #[cfg(feature = "private-key-jwt")]
+        if let Method::Assertion(assertion) = &chosen.method {
+            return assertion.for_server(offer).map(Self::by_assertion);
+        }
+        Ok(chosen)
+    }
+
+    /// This by a method that the server supports, if it can be used so.
+    pub(super) fn by_method(&self, name: &str) -> Option<Self> {
+        let with = |method| Some(Self { client_id: self.client_id.clone(), method });
+        match (&self.method, name) {
+            (Method::Secret(secret), "client_secret_basic") => with(Method::Basic(secret.clone())),
+            (Method::Secret(secret), "client_secret_post") => with(Method::Post(secret.clone())),
+            (Method::Secret(_), _) => None,
+            _ => Some(self.clone()).filter(|auth| auth.method() == name),
+        }
     }
 
     /// Reads the secret as it is now and makes the credentials of one request of it. `now` is the
@@ -127,17 +250,21 @@ impl ClientAuth {
     ///
     /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when the secret cannot be read.
     pub(crate) async fn credentials(&self, now: SystemTime) -> Result<Credentials, Error> {
+        if matches!(self.method, Method::AnyOf(_)) {
+            let message = "the method of client authentication was not chosen";
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
         #[cfg(feature = "private-key-jwt")]
         if let Method::Assertion(assertion) = &self.method {
             return assertion.credentials(now).await;
         }
         let _ = now;
-        let secret = match self.secret() {
+        let secret = match self.secret_source() {
             Some(source) => Some(source.read().await?),
             None => None,
         };
         Ok(match (&self.method, secret) {
-            (Method::Basic(_), Some(secret)) => {
+            (Method::Basic(_) | Method::Secret(_), Some(secret)) => {
                 Credentials::in_header(basic::encoded(&self.client_id, secret.expose())?, secret)
             }
             (Method::BasicUnencoded(_), Some(secret)) => {
@@ -148,12 +275,13 @@ impl ClientAuth {
         })
     }
 
-    fn secret(&self) -> Option<&SecretSource> {
+    fn secret_source(&self) -> Option<&SecretSource> {
         match &self.method {
-            Method::Basic(secret) | Method::BasicUnencoded(secret) | Method::Post(secret) => {
-                Some(secret)
-            }
-            Method::None | Method::Anonymous => None,
+            Method::Basic(secret)
+            | Method::BasicUnencoded(secret)
+            | Method::Post(secret)
+            | Method::Secret(secret) => Some(secret),
+            Method::None | Method::Anonymous | Method::AnyOf(_) => None,
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(_) => None,
         }
@@ -163,8 +291,11 @@ impl ClientAuth {
 impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("ClientAuth");
+        if let Method::AnyOf(held) = &self.method {
+            return out.field("any_of", held).finish();
+        }
         out.field("client_id", &self.client_id).field("method", &self.method());
-        if let Some(secret) = self.secret() {
+        if let Some(secret) = self.secret_source() {
             out.field("secret", secret);
         }
         #[cfg(feature = "private-key-jwt")]

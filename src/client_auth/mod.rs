@@ -1,6 +1,7 @@
 //! How a client shows the authorization server who it is ([RFC 6749 §2.3]).
 //!
-//! A request carries exactly one authentication, the one that was configured. Another one is never
+//! A request carries exactly one authentication, the one that was configured, or one that the
+//! server's metadata lists ([`ClientAuth::secret`], [`ClientAuth::any_of`]). Another one is never
 //! tried after a failure: a secret goes only where it was meant to go.
 //!
 //! ```
@@ -17,8 +18,10 @@ mod assertion;
 mod auth;
 mod basic;
 mod credentials;
+mod offer;
 
 #[cfg(feature = "private-key-jwt")]
 pub use assertion::{AssertionAudience, AssertionType, ClientAssertion};
 pub use auth::ClientAuth;
 pub(crate) use credentials::Credentials;
+pub(crate) use offer::Offer;

@@ -4,15 +4,16 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
+    caller::Exchanged,
     failure::{Refusal, describe, failure, is_failure},
     form::Redactor,
     object::{media_type, object, without_mark},
     response::{Rules, token_set},
-    retry_after::{retry_after, server_time},
 };
 use crate::{
     error::{Error, ErrorKind},
-    http::Answer,
+    http::{Answer, retry_after, server_time},
+    secret::Members,
     token::{Scopes, TokenSet},
 };
 
@@ -37,24 +38,12 @@ pub(crate) fn read(
 ) -> Result<TokenSet, Error> {
     let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
-        return Err(unexpected(status));
+        return Err(unexpected("token endpoint", status));
     }
     let object = object(headers, body);
     let members = object.as_ref().ok().map(|object| &object.members);
     if !status.is_success() || members.is_some_and(is_failure) {
-        let method = reading.method;
-        let redactor = match members {
-            Some(members) => redactor().and_tokens_of(members),
-            None => redactor(),
-        };
-        let error = failure(&Refusal { status, headers, body, members, method }, &redactor);
-        let (now, wall) = reading.received;
-        let wait = retry_after(headers, server_time(headers, wall));
-        let at = wait.and_then(|wait| now.checked_add(wait));
-        return Err(match at {
-            Some(at) => error.with_retry_at(at),
-            None => error,
-        });
+        return Err(refused(answer, members, reading.method, reading.received, redactor));
     }
     // 204, or a 200 that a gateway emptied.
     if without_mark(body).is_empty() {
@@ -82,13 +71,42 @@ pub(crate) fn read(
     Ok(token.with_sent_at(sent_at))
 }
 
-fn unexpected(status: StatusCode) -> Error {
+/// Makes an error of an answer with a status that says it is one.
+pub(crate) fn refusal(exchanged: &Exchanged<'_>) -> Error {
+    let Exchanged { answer, method, received, .. } = exchanged;
+    let object = object(answer.headers(), answer.body()).ok();
+    let members = object.as_ref().map(|object| &object.members);
+    refused(answer, members, method, *received, || exchanged.redactor())
+}
+
+fn refused(
+    answer: &Answer,
+    members: Option<&Members>,
+    method: &'static str,
+    (now, wall): (Instant, SystemTime),
+    redactor: impl FnOnce() -> Redactor,
+) -> Error {
+    let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
+    let redactor = match members {
+        Some(members) => redactor().and_tokens_of(members),
+        None => redactor(),
+    };
+    let error = failure(&Refusal { status, headers, body, members, method }, &redactor);
+    let wait = retry_after(headers, server_time(headers, wall));
+    match wait.and_then(|wait| now.checked_add(wait)) {
+        Some(at) => error.with_retry_at(at),
+        None => error,
+    }
+}
+
+/// An answer that is neither a success nor a failure.
+pub(crate) fn unexpected(endpoint: &str, status: StatusCode) -> Error {
     let hint = if status.is_redirection() {
         "; redirects are not followed, so configure the URL that it leads to"
     } else {
         ""
     };
-    malformed(format!("the token endpoint answered with status {}{hint}", status.as_u16()))
+    malformed(format!("the {endpoint} answered with status {}{hint}", status.as_u16()))
 }
 
 fn malformed(message: String) -> Error {

@@ -1,140 +1,60 @@
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{
-    HeaderValue, Method,
-    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
-};
-use tokio::time::{Instant, timeout_at};
-use zeroize::Zeroize;
+use std::borrow::Cow;
 
 use super::{
     answer::{Reading, read},
-    form::{Form, Redactor},
+    caller::{Caller, Exchanged},
+    form::Form,
     response::Rules,
 };
 use crate::{
-    client_auth::{ClientAuth, Credentials},
-    error::{Error, ErrorKind},
-    http::{Endpoint, Limits, Transport},
-    secret::Secret,
+    error::Error,
     source::FetchContext,
     token::{Scopes, TokenSet},
 };
 
-/// A token endpoint, the client that calls it, and what a call may cost.
+/// A token endpoint and how its answers are read.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenEndpoint {
-    pub(crate) url: Endpoint,
-    pub(crate) auth: ClientAuth,
-    pub(crate) transport: Transport,
-    pub(crate) timeout: Duration,
-    pub(crate) body_limit: usize,
+    pub(crate) caller: Caller,
     pub(crate) rules: Rules,
 }
 
 impl TokenEndpoint {
-    /// Asks for a token once; twice if the client's secret was replaced in the meantime.
+    pub(crate) fn new(caller: Caller, rules: Rules) -> Self {
+        let accepted = rules.accepted.clone();
+        Self { caller: Caller { accepted, ..caller }, rules }
+    }
+
+    /// Asks for a token.
     pub(crate) async fn request(
         &self,
         cx: &FetchContext,
         form: &Form,
         requested: &Scopes,
     ) -> Result<TokenSet, Error> {
-        let credentials = self.credentials(cx).await?;
-        let error = match self.exchange(cx, form, requested, &credentials).await {
-            Err(error) if error.kind() == ErrorKind::InvalidClient => error,
-            outcome => return outcome,
-        };
-        if !self.auth.can_change() {
-            return Err(error);
-        }
-        // A secret that is rotated may have been read just before. Another one is tried once; if
-        // there is none, the server meant it.
-        match self.credentials(cx).await {
-            Ok(other) if !other.same_secret(&credentials) => {
-                self.exchange(cx, form, requested, &other).await
+        let (mut form, mut requested) = (Cow::Borrowed(form), Cow::Borrowed(requested));
+        if !cx.step_up.scopes.is_empty() {
+            // The old scopes as well: others may still need them.
+            let requested = requested.to_mut();
+            requested.extend(&cx.step_up.scopes);
+            if let Some(held) = cx.previous.as_ref().and_then(|previous| previous.scopes()) {
+                requested.extend(held);
             }
-            _ => Err(error),
+            form.to_mut().set("scope", requested.to_string());
         }
-    }
-
-    async fn credentials(&self, cx: &FetchContext) -> Result<Credentials, Error> {
-        match timeout_at(self.deadline(cx), self.auth.credentials(cx.clock.now().wall)).await {
-            Ok(credentials) => credentials,
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, "the client's secret could not be read in time"))
-            }
+        if let Some(claims) = &cx.step_up.claims {
+            form.to_mut().set("claims", &**claims);
         }
-    }
-
-    async fn exchange(
-        &self,
-        cx: &FetchContext,
-        form: &Form,
-        requested: &Scopes,
-        credentials: &Credentials,
-    ) -> Result<TokenSet, Error> {
-        let request = self.prepare(form, credentials);
-        let limits = Limits { deadline: self.deadline(cx), body: self.body_limit };
-        let now = || (Instant::now(), cx.clock.now().wall);
-        let sent = now();
-        let answer = self.transport.exchange(request, limits).await?;
-        let reading = Reading {
-            rules: &self.rules,
-            requested,
-            method: self.auth.method(),
-            sent,
-            received: now(),
+        let read_token = |exchanged: &Exchanged<'_>| {
+            let reading = Reading {
+                rules: &self.rules,
+                requested: &requested,
+                method: exchanged.method,
+                sent: exchanged.sent,
+                received: exchanged.received,
+            };
+            read(exchanged.answer, &reading, || exchanged.redactor())
         };
-        let outcome = read(&answer, &reading, || redactor(form, credentials));
-        wipe(answer.into_body());
-        outcome
-    }
-
-    /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token
-    /// requests."
-    fn prepare(&self, form: &Form, credentials: &Credentials) -> http::Request<Bytes> {
-        let mut form = form.clone();
-        for (name, value) in credentials.parameters() {
-            form.set(*name, value.clone());
-        }
-        let mut request = http::Request::new(form.to_body());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.uri().clone();
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, FORM);
-        // GitHub answers with a form unless it is asked for JSON.
-        headers.insert(ACCEPT, JSON);
-        // A cache in the client, if there is one, must not keep tokens.
-        headers.insert(CACHE_CONTROL, NO_STORE);
-        if let Some(authorization) = credentials.authorization() {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
-        request
-    }
-
-    fn deadline(&self, cx: &FetchContext) -> Instant {
-        let own = Instant::now().checked_add(self.timeout);
-        own.map_or(cx.deadline, |own| own.min(cx.deadline))
+        self.caller.post(cx, &form, read_token).await
     }
 }
-
-/// The answer holds tokens. Its buffer is wiped if nobody else has a part of it; what lies in the
-/// HTTP client's own buffers is out of reach.
-fn wipe(body: Bytes) {
-    if let Ok(mut buffer) = body.try_into_mut() {
-        buffer.as_mut().zeroize();
-    }
-}
-
-/// Finds what was sent in secret: it must not come back in an error.
-fn redactor(form: &Form, credentials: &Credentials) -> Redactor {
-    let header = credentials.authorization().and_then(|value| value.to_str().ok());
-    let blob = header.and_then(|value| value.split_once(' ')).map(|(_, blob)| Secret::from(blob));
-    Redactor::new(form.secrets().chain(credentials.secrets()).chain(&blob))
-}
-
-const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -107,6 +107,8 @@ fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
             | "invalid_target"
             | "invalid_authorization_details",
         ) => ErrorKind::InvalidRequest,
+        // RFC 7009 §2.2.1
+        Some("unsupported_token_type") => ErrorKind::UnsupportedTokenType,
         Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
         Some("slow_down") => ErrorKind::Throttled,
         _ if status.is_server_error() => ErrorKind::Server,
@@ -142,7 +144,7 @@ fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {
              and the method, basic or post; {method} was used"
         ),
         (ErrorKind::InvalidRequest, None) => {
-            "the token endpoint does not take the request: check its URL, the parameters, and whether \
+            "the endpoint does not take the request: check its URL, the parameters, and whether \
              the grant has ended"
                 .to_owned()
         }
@@ -158,6 +160,9 @@ fn plain_message(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidRequest => {
             "the authorization server refuses the request as it is configured: check the grant, \
              scopes, resource, audience and other parameters"
+        }
+        ErrorKind::UnsupportedTokenType => {
+            "the authorization server cannot revoke tokens of this kind: they end by themselves"
         }
         ErrorKind::Throttled => "the authorization server asks for fewer requests",
         ErrorKind::Server => "the authorization server, or a proxy before it, failed",

@@ -3,18 +3,29 @@
 //! All readers are pure functions of bytes, and all they are given is untrusted.
 
 mod answer;
+mod builder;
+mod caller;
 mod exchange;
 mod failure;
 mod form;
 mod object;
+#[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
+mod prover;
 mod response;
-mod retry_after;
+mod revocation;
 mod rfc3339;
 mod scope;
 mod seconds;
+mod settings;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use answer::{refusal, unexpected};
+pub use builder::EndpointBuilder;
+pub(crate) use caller::{Caller, Exchanged};
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::Form;
-pub(crate) use response::Rules;
+pub(crate) use object::{NotAnObject, Object, object};
+pub(crate) use response::{Accepted, Rules};
+pub(crate) use revocation::{Revoker, TokenHint, nowhere_to_revoke};
+pub(crate) use settings::Settings;

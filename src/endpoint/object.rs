@@ -133,6 +133,7 @@ const PROTOCOL_MEMBERS: &[&str] = &[
     "scope",
     "id_token",
     "issued_token_type",
+    "active",
     "ok",
     "error",
     "error_description",

@@ -11,10 +11,12 @@ use super::{
     scope,
     seconds::{FIRST_INSTANT, Seconds, duration, until},
 };
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     error::{Error, ErrorKind, printable},
     secret::{Members, Secret},
-    token::{Scopes, TokenSet},
+    token::{Scopes, TokenSet, TokenType},
 };
 
 /// How a token response is read.
@@ -26,6 +28,32 @@ pub(crate) struct Rules {
     pub(crate) assume_bearer: bool,
     /// The longest lifetime that is believed.
     pub(crate) max_lifetime: Duration,
+    /// The token types that are of use.
+    pub(crate) accepted: Accepted,
+}
+
+/// Which token types are of use.
+#[derive(Debug, Clone)]
+pub(crate) enum Accepted {
+    /// Bearer tokens.
+    Bearer,
+    /// Tokens that are bound to this key.
+    #[cfg(feature = "dpop")]
+    Dpop(DpopKey),
+    /// Both.
+    #[cfg(feature = "dpop")]
+    Either(DpopKey),
+}
+
+#[cfg(feature = "dpop")]
+impl Accepted {
+    /// The key that tokens are to be bound to.
+    pub(crate) fn key(&self) -> Option<&DpopKey> {
+        match self {
+            Self::Bearer => None,
+            Self::Dpop(key) | Self::Either(key) => Some(key),
+        }
+    }
 }
 
 /// Makes a token set of a token response ([RFC 6749 §5.1]).
@@ -46,8 +74,15 @@ pub(crate) fn token_set(
     let mut members = object.members;
     let access_token = access_token(&mut members, rules.strict)?;
     let token_type = members.take("token_type");
-    check_type(token_type, rules, || Redactor::new([&access_token]).and_tokens_of(&members))?;
+    let redactor = || Redactor::new([&access_token]).and_tokens_of(&members);
+    let token_type = check_type(token_type, rules, redactor)?;
     let mut token = TokenSet::bearer(access_token)?;
+    #[cfg(feature = "dpop")]
+    if let (TokenType::Dpop, Some(key)) = (token_type, rules.accepted.key()) {
+        token = token.with_dpop_key(key.clone());
+    }
+    #[cfg(not(feature = "dpop"))]
+    let TokenType::Bearer = token_type;
 
     let lifetime = lifetime(&members, rules, now)?;
     if let Some(lifetime) = lifetime {
@@ -105,18 +140,38 @@ fn check_type(
     token_type: Option<Value>,
     rules: &Rules,
     redactor: impl FnOnce() -> Redactor,
-) -> Result<(), Error> {
+) -> Result<TokenType, Error> {
+    let unusable = |message: Cow<'static, str>| Err(Error::new(ErrorKind::UnusableToken, message));
     match token_type {
-        Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => Ok(()),
-        Some(Value::String(name)) => Err(Error::new(
-            ErrorKind::UnusableToken,
+        Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => match rules.accepted {
+            // RFC 9449 §5: "the client MUST discard the response [...] if this protection is
+            // deemed important for the security of the application".
+            #[cfg(feature = "dpop")]
+            Accepted::Dpop(_) => unusable(
+                "the authorization server gave a bearer token, not one that is bound to the DPoP \
+                 key: check that DPoP is enabled for the client"
+                    .into(),
+            ),
+            _ => Ok(TokenType::Bearer),
+        },
+        #[cfg(feature = "dpop")]
+        Some(Value::String(name)) if name.eq_ignore_ascii_case("dpop") => match rules.accepted {
+            Accepted::Bearer => unusable(
+                format!("the token type \"{name}\" needs a key: set one with dpop()").into(),
+            ),
+            Accepted::Dpop(_) | Accepted::Either(_) => Ok(TokenType::Dpop),
+        },
+        Some(Value::String(name)) => unusable(
             format!(
                 "the token type \"{}\" is not supported",
                 printable(&redactor().clean(&name), TYPE_CAP)
-            ),
-        )),
+            )
+            .into(),
+        ),
         Some(_) => Err(malformed("the token response's token_type is not a string")),
-        None if rules.assume_bearer => Ok(()),
+        None if rules.assume_bearer && matches!(rules.accepted, Accepted::Bearer) => {
+            Ok(TokenType::Bearer)
+        }
         None => Err(malformed(
             "the token response has no token_type; assume_bearer() takes such tokens for bearer \
              tokens",

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Reading, read},
     form::Redactor,
-    response::Rules,
+    response::{Accepted, Rules},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -22,9 +22,18 @@ use crate::{
     token::{Scopes, TokenSet, TokenType},
 };
 
-const LENIENT: Rules =
-    Rules { strict: false, assume_bearer: false, max_lifetime: Duration::from_secs(86400) };
-const STRICT: Rules = Rules { strict: true, ..LENIENT };
+const LENIENT: Rules = Rules {
+    strict: false,
+    assume_bearer: false,
+    max_lifetime: Duration::from_secs(86400),
+    accepted: Accepted::Bearer,
+};
+const STRICT: Rules = Rules {
+    strict: true,
+    assume_bearer: false,
+    max_lifetime: Duration::from_secs(86400),
+    accepted: Accepted::Bearer,
+};
 const JSON: &str = "application/json";
 
 /// When the answers below were asked for, in seconds since 1970.

@@ -29,6 +29,14 @@ pub enum ErrorKind {
     /// The answer held a token that cannot be used: an unknown token type, or characters that do
     /// not belong in a header.
     UnusableToken,
+    /// What the authorization server supports and what is configured do not fit together, such as
+    /// a way of client authentication that it does not have.
+    Configuration,
+    /// The authorization server's metadata cannot be had or trusted: another issuer, or a URL that
+    /// is not allowed.
+    Discovery,
+    /// The authorization server cannot revoke tokens of this kind (`unsupported_token_type`).
+    UnsupportedTokenType,
     /// A credential could not be read from its file, variable or provider.
     Credential,
     /// A token store failed.
@@ -60,6 +68,9 @@ impl ErrorKind {
                 | Self::InvalidGrant
                 | Self::InvalidRequest
                 | Self::Denied
+                | Self::Configuration
+                | Self::Discovery
+                | Self::UnsupportedTokenType
                 | Self::Origin
                 | Self::AuthorizationPresent
                 | Self::NoKey
@@ -80,6 +91,9 @@ impl ErrorKind {
             Self::Denied => "denied",
             Self::MalformedResponse => "malformed_response",
             Self::UnusableToken => "unusable_token",
+            Self::Configuration => "configuration",
+            Self::Discovery => "discovery",
+            Self::UnsupportedTokenType => "unsupported_token_type",
             Self::Credential => "credential",
             Self::Store => "store",
             Self::Source => "source",

@@ -20,7 +20,7 @@ pub(super) struct AssertionGrant {
 
 impl AssertionGrant {
     pub(super) async fn fetch(&self, cx: &FetchContext) -> Result<TokenSet, Error> {
-        let Checked { endpoint, scopes, form } = &self.checked;
+        let Checked { endpoint, scopes, form, .. } = &self.checked;
         let token = exchange_newest(&self.assertion, "the assertion", cx, |assertion| {
             let mut form = form.clone();
             form.set_secret("assertion", (self.encode)(&assertion));
@@ -35,8 +35,8 @@ impl AssertionGrant {
     pub(super) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Checked { endpoint, scopes, .. } = &self.checked;
         f.debug_struct(name)
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
+            .field("token_endpoint", &endpoint.caller.location)
+            .field("auth", &endpoint.caller.auth)
             .field("assertion", &self.assertion)
             .field("scopes", scopes)
             .finish_non_exhaustive()

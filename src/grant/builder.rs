@@ -3,11 +3,15 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::parameter::{DETAILS, check_details, check_extra, check_resource};
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
-    endpoint::{Form, Rules, TokenEndpoint},
-    error::ConfigError,
-    http::{Endpoint, Transport},
+    discovery::{EndpointKind, EndpointSource},
+    endpoint::{Accepted, Form, Revoker, Rules, Settings, TokenEndpoint, nowhere_to_revoke},
+    error::{ConfigError, Error},
+    http::Transport,
+    source::FetchContext,
     token::Scopes,
 };
 
@@ -20,18 +24,14 @@ pub struct GrantBuilder<G> {
 }
 
 struct Common {
-    token_endpoint: String,
-    auth: ClientAuth,
+    settings: Settings,
+    revocation: Option<String>,
     scopes: Vec<String>,
     resources: Vec<String>,
     audiences: Vec<String>,
     details: Option<Value>,
     parameters: Vec<(String, String)>,
-    timeout: Duration,
-    body_limit: usize,
     rules: Rules,
-    transport: Option<Transport>,
-    allow_http: bool,
 }
 
 /// A configuration that was checked.
@@ -40,24 +40,27 @@ pub(super) struct Checked {
     pub(super) scopes: Scopes,
     /// The parameters that are the same in every request.
     pub(super) form: Form,
+    /// Revokes what the grant gave, if it is known where.
+    pub(super) revoker: Option<Revoker>,
 }
 
 impl<G> GrantBuilder<G> {
-    pub(super) fn new(token_endpoint: String, auth: ClientAuth, options: G) -> Self {
-        let rules = Rules { strict: false, assume_bearer: false, max_lifetime: MAX_LIFETIME };
+    pub(super) fn new(token_endpoint: EndpointSource, auth: ClientAuth, options: G) -> Self {
+        let rules = Rules {
+            strict: false,
+            assume_bearer: false,
+            max_lifetime: MAX_LIFETIME,
+            accepted: Accepted::Bearer,
+        };
         let common = Common {
-            token_endpoint,
-            auth,
+            settings: Settings::new(token_endpoint, auth),
+            revocation: None,
             scopes: Vec::new(),
             resources: Vec::new(),
             audiences: Vec::new(),
             details: None,
             parameters: Vec::new(),
-            timeout: TIMEOUT,
-            body_limit: BODY_LIMIT,
             rules,
-            transport: None,
-            allow_http: false,
         };
         Self { common, options }
     }
@@ -118,18 +121,29 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Sets the URL of the revocation endpoint ([RFC 7009]), for
+    /// [`shutdown().revoke()`](crate::TokenHandle::shutdown). Default: the one that is discovered;
+    /// without [`Discovery`](crate::Discovery) none, and nothing is revoked.
+    ///
+    /// [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
+    #[must_use]
+    pub fn revocation_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.common.revocation = Some(url.into());
+        self
+    }
+
     /// Sets how long one exchange with the token endpoint may take, connecting and reading
     /// included. Default: 15 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.common.timeout = timeout;
+        self.common.settings.timeout = timeout;
         self
     }
 
     /// Sets how large an answer may be, after decompression. Default: 1 MiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.common.body_limit = bytes;
+        self.common.settings.body_limit = bytes;
         self
     }
 
@@ -148,6 +162,27 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Asks for tokens that are bound to a key, and accepts no others ([RFC 9449]).
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449#section-5
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Dpop(key);
+        self
+    }
+
+    /// As [`dpop`](Self::dpop), but takes a bearer token too if the server gives one: whoever steals
+    /// that one can use it.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn danger_dpop_or_bearer(mut self, key: DpopKey) -> Self {
+        self.common.rules.accepted = Accepted::Either(key);
+        self
+    }
+
     /// Sets the longest lifetime that is believed. Default: 365 days.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
@@ -159,7 +194,7 @@ impl<G> GrantBuilder<G> {
     /// its own; without it, one has to be set.
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.common.transport = Some(transport);
+        self.common.settings.transport = Some(transport);
         self
     }
 
@@ -167,12 +202,12 @@ impl<G> GrantBuilder<G> {
     /// read the client's secret and the tokens. Default: only on loopback.
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
-        self.common.allow_http = true;
+        self.common.settings.allow_http = true;
         self
     }
 
     pub(super) fn auth(&self) -> &ClientAuth {
-        &self.common.auth
+        &self.common.settings.auth
     }
 
     pub(super) fn options_mut(&mut self) -> &mut G {
@@ -182,24 +217,27 @@ impl<G> GrantBuilder<G> {
     /// Checks everything that all grants have in common.
     pub(super) fn check(self, grant_type: &'static str) -> Result<(Checked, G), ConfigError> {
         let Self { common, options } = self;
-        let url = Endpoint::parse("token endpoint", &common.token_endpoint, common.allow_http)?;
-        common.auth.check()?;
         check_bounds(&common)?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
-        let transport = match common.transport {
-            Some(transport) => transport,
-            None => default_transport()?,
-        };
-        let endpoint = TokenEndpoint {
-            url,
-            auth: common.auth,
-            transport,
-            timeout: common.timeout,
-            body_limit: common.body_limit,
-            rules: common.rules,
-        };
-        Ok((Checked { endpoint, scopes, form }, options))
+        let mut settings = common.settings.check()?;
+        let caller = settings.caller(EndpointKind::Token)?;
+        let revocation = common.revocation.as_deref();
+        let revoker =
+            settings.other_caller(EndpointKind::Revocation, revocation)?.map(Revoker::new);
+        let endpoint = TokenEndpoint::new(caller, common.rules);
+        Ok((Checked { endpoint, scopes, form, revoker }, options))
+    }
+}
+
+impl Checked {
+    /// Revokes the last token set.
+    pub(super) async fn revoke(&self, cx: &FetchContext) -> Result<(), Error> {
+        match (&cx.previous, &self.revoker) {
+            (None, _) => Ok(()),
+            (Some(token), Some(revoker)) => revoker.revoke_set(token, cx).await,
+            (Some(_), None) => Err(nowhere_to_revoke()),
+        }
     }
 }
 
@@ -238,34 +276,21 @@ pub(super) fn scope_set(scopes: &[String]) -> Result<Scopes, ConfigError> {
 }
 
 fn check_bounds(common: &Common) -> Result<(), ConfigError> {
-    let zero = |name, is_zero| {
-        let (value, reason) = ("0".to_owned(), "nothing could ever succeed");
-        if is_zero { Err(ConfigError::Setting { name, value, reason }) } else { Ok(()) }
-    };
-    zero("timeout", common.timeout.is_zero())?;
-    zero("body_limit", common.body_limit == 0)?;
-    zero("max_lifetime", common.rules.max_lifetime.is_zero())
-}
-
-#[cfg(feature = "reqwest")]
-fn default_transport() -> Result<Transport, ConfigError> {
-    Transport::reqwest()
-}
-
-#[cfg(not(feature = "reqwest"))]
-fn default_transport() -> Result<Transport, ConfigError> {
-    Err(ConfigError::Transport(
-        "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
-    ))
+    if common.rules.max_lifetime.is_zero() {
+        let (name, value) = ("max_lifetime", "0".to_owned());
+        let reason = "nothing could ever succeed";
+        return Err(ConfigError::Setting { name, value, reason });
+    }
+    Ok(())
 }
 
 impl<G> fmt::Debug for GrantBuilder<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the rest: nothing of it has been checked.
-        f.debug_struct("GrantBuilder").field("auth", &self.common.auth).finish_non_exhaustive()
+        f.debug_struct("GrantBuilder")
+            .field("auth", &self.common.settings.auth)
+            .finish_non_exhaustive()
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(15);
-const BODY_LIMIT: usize = 1024 * 1024;
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

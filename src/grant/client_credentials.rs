@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc};
 use super::builder::{Checked, GrantBuilder};
 use crate::{
     client_auth::ClientAuth,
+    discovery::EndpointSource,
     error::{ConfigError, Error},
     source::{FetchContext, TokenSource},
     token::TokenSet,
@@ -34,9 +35,9 @@ pub struct ClientCredentials(pub(super) Arc<Checked>);
 pub struct ClientCredentialsOptions(());
 
 impl ClientCredentials {
-    /// Starts with the token endpoint's URL and the client.
+    /// Starts with the token endpoint's URL, or a [`Discovery`](crate::Discovery) of it and the client.
     pub fn builder(
-        token_endpoint: impl Into<String>,
+        token_endpoint: impl Into<EndpointSource>,
         auth: impl Into<ClientAuth>,
     ) -> GrantBuilder<ClientCredentialsOptions> {
         GrantBuilder::new(token_endpoint.into(), auth.into(), ClientCredentialsOptions(()))
@@ -65,11 +66,15 @@ impl GrantBuilder<ClientCredentialsOptions> {
 
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let Checked { endpoint, scopes, form } = &*self.0;
+        let Checked { endpoint, scopes, form, .. } = &*self.0;
         let token = endpoint.request(&cx, form, scopes).await?;
         // RFC 6749 §4.4.3: "A refresh token SHOULD NOT be included." The client can ask again with
         // its own credentials.
         Ok(token.without_refresh_token())
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.revoke(&cx).await
     }
 }
 
@@ -77,8 +82,8 @@ impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = &self.0.endpoint;
         f.debug_struct("ClientCredentials")
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
+            .field("token_endpoint", &endpoint.caller.location)
+            .field("auth", &endpoint.caller.auth)
             .field("scopes", &self.0.scopes)
             .finish_non_exhaustive()
     }

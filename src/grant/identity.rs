@@ -6,12 +6,18 @@ use super::{
 use crate::source::{Identified, Identity};
 
 impl Checked {
-    /// What all grants have in common: the endpoint, the client, and every parameter that is no
-    /// secret.
+    /// What all grants have in common: the endpoint (or the issuer), the client, the key that tokens
+    /// are bound to, and every parameter that is no secret.
     fn identity(&self) -> Identity {
-        let Self { endpoint, scopes, form } = self;
-        let url = endpoint.url.uri().to_string();
-        let identity = Identity::new(url, endpoint.auth.client_id()).scopes(scopes.clone());
+        let Self { endpoint, scopes, form, .. } = self;
+        let caller = &endpoint.caller;
+        let identity = Identity::new(caller.location.name(), caller.auth.client_id());
+        let identity = identity.scopes(scopes.clone());
+        #[cfg(feature = "dpop")]
+        let identity = match caller.accepted.key() {
+            Some(key) => identity.dpop_key(key.clone()),
+            None => identity,
+        };
         form.public()
             .filter(|(name, _)| *name != "scope")
             .fold(identity, |identity, (name, value)| identity.parameter(name, value))

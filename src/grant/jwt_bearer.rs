@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc};
 use super::{assertion::AssertionGrant, builder::GrantBuilder};
 use crate::{
     client_auth::ClientAuth,
+    discovery::EndpointSource,
     error::{ConfigError, Error},
     secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
@@ -42,9 +43,9 @@ pub struct JwtBearerOptions {
 }
 
 impl JwtBearer {
-    /// Starts with the token endpoint's URL, the client, and where the assertion comes from.
+    /// Starts with the token endpoint's URL, or a [`Discovery`](crate::Discovery) of it, the client, and where the assertion comes from.
     pub fn builder(
-        token_endpoint: impl Into<String>,
+        token_endpoint: impl Into<EndpointSource>,
         auth: impl Into<ClientAuth>,
         assertion: impl Into<SecretSource>,
     ) -> GrantBuilder<JwtBearerOptions> {
@@ -69,6 +70,10 @@ impl GrantBuilder<JwtBearerOptions> {
 impl TokenSource for JwtBearer {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         self.0.fetch(&cx).await
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.checked.revoke(&cx).await
     }
 }
 

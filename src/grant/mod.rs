@@ -28,6 +28,7 @@
 
 mod assertion;
 mod builder;
+mod by_resource;
 mod client_credentials;
 mod credential;
 mod file_token;
@@ -40,6 +41,7 @@ mod saml2_bearer;
 mod token_exchange;
 
 pub use builder::GrantBuilder;
+pub use by_resource::ByResource;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
 pub use file_token::FileToken;
 pub use jwt_bearer::{JwtBearer, JwtBearerOptions};

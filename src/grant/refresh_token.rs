@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{
     client_auth::ClientAuth,
+    discovery::EndpointSource,
+    endpoint::TokenHint,
     error::{ConfigError, Error, ErrorKind},
     secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
@@ -61,10 +63,10 @@ pub struct RefreshTokenOptions {
 }
 
 impl RefreshToken {
-    /// Starts with the token endpoint's URL, the client, and the refresh token that was issued to
+    /// Starts with the token endpoint's URL, or a [`Discovery`](crate::Discovery) of it, the client, and the refresh token that was issued to
     /// it.
     pub fn builder(
-        token_endpoint: impl Into<String>,
+        token_endpoint: impl Into<EndpointSource>,
         auth: impl Into<ClientAuth>,
         initial: impl Into<SecretSource>,
     ) -> GrantBuilder<RefreshTokenOptions> {
@@ -111,6 +113,7 @@ impl GrantBuilder<RefreshTokenOptions> {
 impl TokenSource for RefreshToken {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         let inner = &*self.0;
+        inner.check_step_up(&cx)?;
         let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
         let current = match previous {
             Some(newest) => newest.clone(),
@@ -134,11 +137,15 @@ impl TokenSource for RefreshToken {
             _ => Err(error),
         }
     }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.revoke(&cx).await
+    }
 }
 
 impl Inner {
     async fn exchange(&self, cx: &FetchContext, current: &Secret) -> Result<TokenSet, Error> {
-        let Checked { endpoint, scopes, form } = &self.checked;
+        let Checked { endpoint, scopes, form, .. } = &self.checked;
         let mut form = form.clone();
         form.set_secret("refresh_token", current.clone());
         // RFC 6749 §6: the scope, "if omitted is treated as equal to the scope originally granted
@@ -156,6 +163,32 @@ impl Inner {
         }
     }
 
+    /// Revokes what was given last; before there was anything, what was given to begin with.
+    async fn revoke(&self, cx: &FetchContext) -> Result<(), Error> {
+        match &self.checked.revoker {
+            Some(revoker) if cx.previous.is_none() => {
+                let initial = read(&self.initial, "the refresh token", cx).await?;
+                revoker.revoke(&initial, TokenHint::Refresh, cx).await
+            }
+            _ => self.checked.revoke(cx).await,
+        }
+    }
+
+    /// RFC 6749 §6: "The requested scope MUST NOT include any scope not originally granted by the
+    /// resource owner".
+    fn check_step_up(&self, cx: &FetchContext) -> Result<(), Error> {
+        let wanted = &cx.step_up.scopes;
+        if wanted.is_empty() || self.granted.is_empty() || wanted.is_subset(&self.granted) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidGrant,
+            format!(
+                "an API asks for the scopes \"{wanted}\", which were not granted: somebody has to give access again"
+            ),
+        ))
+    }
+
     fn present(&self, token: &Secret, is_initial: bool) {
         if is_initial {
             *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
@@ -171,8 +204,8 @@ impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Checked { endpoint, scopes, .. } = &self.0.checked;
         f.debug_struct("RefreshToken")
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
+            .field("token_endpoint", &endpoint.caller.location)
+            .field("auth", &endpoint.caller.auth)
             .field("initial", &self.0.initial)
             .field("scopes", scopes)
             .finish_non_exhaustive()

@@ -5,6 +5,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::{assertion::AssertionGrant, builder::GrantBuilder};
 use crate::{
     client_auth::ClientAuth,
+    discovery::EndpointSource,
     error::{ConfigError, Error},
     secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
@@ -43,9 +44,9 @@ pub struct Saml2BearerOptions {
 }
 
 impl Saml2Bearer {
-    /// Starts with the token endpoint's URL, the client, and where the assertion's XML comes from.
+    /// Starts with the token endpoint's URL, or a [`Discovery`](crate::Discovery) of it, the client, and where the assertion's XML comes from.
     pub fn builder(
-        token_endpoint: impl Into<String>,
+        token_endpoint: impl Into<EndpointSource>,
         auth: impl Into<ClientAuth>,
         assertion: impl Into<SecretSource>,
     ) -> GrantBuilder<Saml2BearerOptions> {
@@ -70,6 +71,10 @@ impl GrantBuilder<Saml2BearerOptions> {
 impl TokenSource for Saml2Bearer {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         self.0.fetch(&cx).await
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.checked.revoke(&cx).await
     }
 }
 

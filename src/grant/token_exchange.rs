@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     client_auth::ClientAuth,
+    discovery::EndpointSource,
     error::{ConfigError, Error, ErrorKind, printable},
     secret::SecretSource,
     source::{FetchContext, TokenSource},
@@ -68,9 +69,9 @@ impl TokenExchange {
     /// The type of a SAML 2.0 assertion, base64url-encoded.
     pub const SAML2: &'static str = "urn:ietf:params:oauth:token-type:saml2";
 
-    /// Starts with the token endpoint's URL, the client, and the subject token and its type.
+    /// Starts with the token endpoint's URL, or a [`Discovery`](crate::Discovery) of it, the client, and the subject token and its type.
     pub fn builder(
-        token_endpoint: impl Into<String>,
+        token_endpoint: impl Into<EndpointSource>,
         auth: impl Into<ClientAuth>,
         subject_token: impl Into<SecretSource>,
         subject_token_type: impl Into<String>,
@@ -138,7 +139,7 @@ impl GrantBuilder<TokenExchangeOptions> {
 
 impl TokenSource for TokenExchange {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let Inner { checked: Checked { endpoint, scopes, form }, options } = &*self.0;
+        let Inner { checked: Checked { endpoint, scopes, form, .. }, options } = &*self.0;
         let mut form = form.clone();
         if let Some((actor, _)) = &options.actor {
             form.set_secret("actor_token", read_live(actor, "the actor token", &cx).await?);
@@ -154,6 +155,10 @@ impl TokenSource for TokenExchange {
         options.check_issued(&token)?;
         // The subject token takes its place: it is at hand, and as old as whoever gave it wants.
         Ok(token.without_refresh_token())
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        self.0.checked.revoke(&cx).await
     }
 }
 
@@ -180,8 +185,8 @@ impl fmt::Debug for TokenExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Checked { endpoint, scopes, .. } = &self.0.checked;
         f.debug_struct("TokenExchange")
-            .field("token_endpoint", &endpoint.url)
-            .field("auth", &endpoint.auth)
+            .field("token_endpoint", &endpoint.caller.location)
+            .field("auth", &endpoint.caller.auth)
             .field("options", &self.0.options)
             .field("scopes", scopes)
             .finish_non_exhaustive()

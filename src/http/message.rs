@@ -1,4 +1,4 @@
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Extensions, HeaderMap, Method, StatusCode, Version};
 
 /// A request as the middleware sees it: `http::Request<B>`, or `reqwest::Request` with the feature
 /// `reqwest`.
@@ -15,6 +15,8 @@ pub trait HttpRequest: sealed::Sealed {
     fn headers_mut(&mut self) -> &mut HeaderMap;
     /// Where the request goes.
     fn target(&self) -> Target<'_>;
+    /// The path of the target, without its query.
+    fn path(&self) -> &str;
 }
 
 /// A response as the middleware sees it: `http::Response<B>`, or `reqwest::Response` with the
@@ -26,6 +28,8 @@ pub trait HttpResponse: sealed::Sealed {
     fn status(&self) -> StatusCode;
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
+    /// What was noted about the response, to be added to.
+    fn extensions_mut(&mut self) -> &mut Extensions;
     /// Where the response came from, if it tells: a client that follows redirects may have gone
     /// somewhere else than it was sent.
     fn origin(&self) -> Option<Target<'_>>;
@@ -48,6 +52,27 @@ pub enum Authority<'a> {
     Text(&'a str),
     /// A host and a port that differs from the scheme's default.
     Parts(&'a str, Option<u16>),
+}
+
+impl<'a> Authority<'a> {
+    /// Host and port. One with user information has neither: in `api.example@evil.example` the
+    /// host is not what it seems.
+    pub(crate) fn split(self) -> Option<(&'a str, Option<u16>)> {
+        let authority = match self {
+            Self::Text(text) => text,
+            Self::Parts(host, port) => return Some((host, port)),
+        };
+        if authority.contains('@') {
+            return None;
+        }
+        // The colons of an IPv6 literal stand inside brackets.
+        let host_end = authority.find(']').map_or(0, |end| end + 1);
+        let Some(colon) = authority.get(host_end..)?.rfind(':') else {
+            return Some((authority, None));
+        };
+        let (host, port) = authority.split_at_checked(host_end + colon)?;
+        Some((host, Some(port.strip_prefix(':')?.parse().ok()?)))
+    }
 }
 
 impl<B> HttpRequest for http::Request<B> {
@@ -74,6 +99,10 @@ impl<B> HttpRequest for http::Request<B> {
             authority: uri.authority().map(|authority| Authority::Text(authority.as_str())),
         }
     }
+
+    fn path(&self) -> &str {
+        self.uri().path()
+    }
 }
 
 impl<B> HttpResponse for http::Response<B> {
@@ -83,6 +112,10 @@ impl<B> HttpResponse for http::Response<B> {
 
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
     }
 
     fn origin(&self) -> Option<Target<'_>> {
@@ -111,6 +144,10 @@ impl HttpRequest for reqwest::Request {
     fn target(&self) -> Target<'_> {
         of_url(self.url())
     }
+
+    fn path(&self) -> &str {
+        self.url().path()
+    }
 }
 
 #[cfg(feature = "reqwest")]
@@ -121,6 +158,10 @@ impl HttpResponse for reqwest::Response {
 
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions_mut()
     }
 
     fn origin(&self) -> Option<Target<'_>> {

@@ -7,10 +7,16 @@
 mod endpoint;
 mod form;
 mod message;
+#[cfg(feature = "reqwest")]
+mod resolver;
+mod retry_after;
+mod screen;
 mod transport;
 
 pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
 pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
+pub(crate) use retry_after::{retry_after, server_time};
+pub(crate) use screen::screen_host;
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 
 /// The HTTP client that talks to the authorization server.
 ///
@@ -68,6 +68,26 @@ impl Transport {
                 "the authorization server did not answer in time",
             )),
         }
+    }
+
+    /// The client that is used unless one is set.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Self::reqwest()
+    }
+
+    /// The client that is used unless one is set: there is none.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn standard() -> Result<Self, ConfigError> {
+        Err(ConfigError::Transport(
+            "there is none: set one with transport(), or turn on the feature reqwest".to_owned(),
+        ))
+    }
+
+    /// As [`standard`](Self::standard), for URLs that came over the network.
+    #[cfg(not(feature = "reqwest"))]
+    pub(crate) fn screened(_: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
+        Self::standard()
     }
 }
 
@@ -139,11 +159,16 @@ fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> 
 }
 
 fn unreachable(error: impl Into<BoxError>) -> Error {
+    let error = error.into();
+    // Ours, from within the client: a resolver that refused an address.
+    if let Some(refused) = Error::find(&*error).filter(|e| e.kind() == ErrorKind::Discovery) {
+        return refused.clone();
+    }
     Error::new(
         ErrorKind::Transport,
         "the authorization server cannot be reached, or broke the connection",
     )
-    .with_source(without_url(error.into()))
+    .with_source(without_url(error))
 }
 
 /// reqwest's errors show the URL, whose query may hold a key.
@@ -162,7 +187,10 @@ mod default {
 
     use bytes::Bytes;
 
-    use super::{Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
+    use super::{
+        super::resolver::ScreeningResolver, Exchange, ExchangeFuture, Limits, Transport, read,
+        unreachable,
+    };
     use crate::error::ConfigError;
 
     impl Transport {
@@ -173,12 +201,19 @@ mod default {
         ///
         /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
         pub fn reqwest() -> Result<Self, ConfigError> {
-            let client = reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(|error| ConfigError::Transport(causes(&error)))?;
+            Self::build(builder())
+        }
+
+        /// The default client, for URLs that came over the network: it connects to public addresses
+        /// only, and to these hosts wherever they are.
+        pub(crate) fn screened(
+            trusted: impl IntoIterator<Item = String>,
+        ) -> Result<Self, ConfigError> {
+            Self::build(builder().dns_resolver(ScreeningResolver::new(trusted)))
+        }
+
+        fn build(builder: reqwest::ClientBuilder) -> Result<Self, ConfigError> {
+            let client = builder.build().map_err(|error| ConfigError::Transport(causes(&error)))?;
             Ok(Self::with_reqwest(client))
         }
 
@@ -197,6 +232,13 @@ mod default {
                 read(http::Response::<reqwest::Body>::from(response), limits.body).await
             })
         }
+    }
+
+    fn builder() -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
     }
 
     fn causes(error: &reqwest::Error) -> String {

@@ -30,10 +30,15 @@ impl SigningAlgorithm {
         }
     }
 
+    /// The name that we use for an algorithm.
+    pub(crate) fn registered(name: &str) -> &str {
+        // RFC 9864 names the curve; it is the same algorithm.
+        if name == "Ed25519" { "EdDSA" } else { name }
+    }
+
     pub(super) fn from_name(name: &str) -> Option<Self> {
         let all = [Self::Rs256, Self::Ps256, Self::Es256, Self::Es384, Self::EdDsa];
-        // RFC 9864 names the curve; it is the same algorithm.
-        let name = if name == "Ed25519" { "EdDSA" } else { name };
+        let name = Self::registered(name);
         all.into_iter().find(|algorithm| algorithm.name() == name)
     }
 

@@ -1,13 +1,22 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::EncodingKey;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{
-    SigningAlgorithm,
-    der::{self, Bytes},
-};
+#[cfg(feature = "private-key-jwt")]
+use super::SigningAlgorithm;
+use super::der::{self, Bytes};
 use crate::secret::Members;
+
+/// A private key in DER, by its kind.
+pub(super) enum PrivateDer {
+    /// `RSAPrivateKey`.
+    #[cfg_attr(not(feature = "private-key-jwt"), expect(dead_code, reason = "proofs are not RSA"))]
+    Rsa(Bytes),
+    /// `PrivateKeyInfo` of a key on P-256 or P-384.
+    Ec(Bytes),
+    /// `PrivateKeyInfo`.
+    Ed25519(Bytes),
+}
 
 /// A private key as a JWK ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
 pub(super) struct PrivateJwk {
@@ -27,6 +36,7 @@ impl PrivateJwk {
     }
 
     /// The algorithm it names, or the only one its curve has.
+    #[cfg(feature = "private-key-jwt")]
     pub(super) fn algorithm(&self) -> Option<SigningAlgorithm> {
         match self.text("alg") {
             Some(name) => SigningAlgorithm::from_name(name),
@@ -39,12 +49,13 @@ impl PrivateJwk {
         }
     }
 
+    #[cfg(feature = "private-key-jwt")]
     pub(super) fn key_id(&self) -> Option<&str> {
         self.text("kid")
     }
 
-    /// The key, as the signing library wants it.
-    pub(super) fn key(&self) -> Result<EncodingKey, &'static str> {
+    /// The key, as signing libraries want it.
+    pub(super) fn der(&self) -> Result<PrivateDer, &'static str> {
         let curve = self.text("crv");
         match (self.text("kty"), curve) {
             (Some("RSA"), _) => {
@@ -52,21 +63,21 @@ impl PrivateJwk {
                 let names = ["n", "e", "d", "p", "q", "dp", "dq", "qi"];
                 let numbers = names.map(|name| self.number(name)).into_iter();
                 let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-                Ok(EncodingKey::from_rsa_der(&der::rsa_private_key(&numbers)))
+                Ok(PrivateDer::Rsa(der::rsa_private_key(&numbers)))
             }
             (Some("EC"), Some("P-256")) => self.ec(der::P256, 32),
             (Some("EC"), Some("P-384")) => self.ec(der::P384, 48),
             (Some("OKP"), Some("Ed25519")) => {
                 let private = self.sized("d", 32)?;
-                Ok(EncodingKey::from_ed_der(&der::ed25519_private_key(&private)))
+                Ok(PrivateDer::Ed25519(der::ed25519_private_key(&private)))
             }
             _ => Err("is of a kind that is not supported; RSA, EC (P-256, P-384) and Ed25519 are"),
         }
     }
 
-    fn ec(&self, curve: &[u8], size: usize) -> Result<EncodingKey, &'static str> {
+    fn ec(&self, curve: &[u8], size: usize) -> Result<PrivateDer, &'static str> {
         let [d, x, y] = ["d", "x", "y"].map(|name| self.sized(name, size));
-        Ok(EncodingKey::from_ec_der(&der::ec_private_key(curve, &d?, &x?, &y?)))
+        Ok(PrivateDer::Ec(der::ec_private_key(curve, &d?, &x?, &y?)))
     }
 
     /// RFC 7518 §6.2: coordinates and private keys have the full size of the curve.

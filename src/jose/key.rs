@@ -1,8 +1,15 @@
-use std::fmt;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jsonwebtoken::EncodingKey;
 
-use super::{SigningAlgorithm, jwk::PrivateJwk};
+use super::{
+    SigningAlgorithm,
+    jwk::{PrivateDer, PrivateJwk},
+};
 use crate::{
     error::{Error, ErrorKind},
     secret::{Secret, SecretSource},
@@ -17,6 +24,15 @@ pub struct SigningKey {
     source: SecretSource,
     format: Format,
     key_id: Option<String>,
+    uses: Arc<Mutex<Uses>>,
+}
+
+/// For whom a key signs. Clones of the key share it.
+#[derive(Debug, Default)]
+struct Uses {
+    audiences: BTreeSet<String>,
+    /// Whether one of them is a token endpoint, not an issuer.
+    legacy: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +51,16 @@ pub(super) struct Loaded {
 impl SigningKey {
     /// A key in PEM: PKCS#8, or PKCS#1 for RSA. RSA keys have 2048 bits or more.
     pub fn pem(source: impl Into<SecretSource>, algorithm: SigningAlgorithm) -> Self {
-        Self { source: source.into(), format: Format::Pem(algorithm), key_id: None }
+        Self::new(source.into(), Format::Pem(algorithm))
     }
 
     /// A private key as a JWK. An RSA key has to name its algorithm in `alg`; its `kid` is sent.
     pub fn jwk(source: impl Into<SecretSource>) -> Self {
-        Self { source: source.into(), format: Format::Jwk, key_id: None }
+        Self::new(source.into(), Format::Jwk)
+    }
+
+    fn new(source: SecretSource, format: Format) -> Self {
+        Self { source, format, key_id: None, uses: Arc::default() }
     }
 
     /// The key's id, sent as `kid`. Default: none for PEM, the JWK's own for a JWK.
@@ -58,6 +78,28 @@ impl SigningKey {
     /// Reads the key's text.
     pub(crate) async fn read(&self) -> Result<Secret, Error> {
         self.source.read().await
+    }
+
+    /// The algorithm that a key which was read is for.
+    pub(crate) fn algorithm(&self, text: &Secret) -> Result<SigningAlgorithm, Error> {
+        match self.format {
+            Format::Pem(algorithm) => Ok(algorithm),
+            Format::Jwk => self.load(text).map(|loaded| loaded.algorithm),
+        }
+    }
+
+    /// Notes that this key signs for an audience. `false`, and nothing is noted, if there is
+    /// another one and either of them is a token endpoint: an attacker's server could name that of
+    /// an honest one as its own, and pass on there what was signed for it.
+    pub(crate) fn bind(&self, audience: &str, legacy: bool) -> bool {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let another = uses.audiences.iter().any(|known| known != audience);
+        if another && (legacy || uses.legacy) {
+            return false;
+        }
+        uses.audiences.insert(audience.to_owned());
+        uses.legacy |= legacy;
+        true
     }
 
     pub(super) fn load(&self, text: &Secret) -> Result<Loaded, Error> {
@@ -79,7 +121,12 @@ impl SigningKey {
             Format::Jwk => PrivateJwk::parse(text.expose()).and_then(|jwk| {
                 let algorithm = jwk.algorithm().ok_or("has no algorithm that is supported")?;
                 let key_id = jwk.key_id().map(str::to_owned);
-                Ok(Loaded { key: jwk.key()?, algorithm, key_id })
+                let key = match jwk.der()? {
+                    PrivateDer::Rsa(der) => EncodingKey::from_rsa_der(&der),
+                    PrivateDer::Ec(der) => EncodingKey::from_ec_der(&der),
+                    PrivateDer::Ed25519(der) => EncodingKey::from_ed_der(&der),
+                };
+                Ok(Loaded { key, algorithm, key_id })
             }),
         };
         let mut loaded = loaded.map_err(|problem| self.failure(problem))?;
@@ -99,6 +146,6 @@ impl fmt::Debug for SigningKey {
             .field("source", &self.source)
             .field("format", &self.format)
             .field("key_id", &self.key_id)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

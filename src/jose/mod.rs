@@ -10,12 +10,22 @@
 //!
 //! [RFC 7515]: https://www.rfc-editor.org/rfc/rfc7515
 
+#[cfg(feature = "private-key-jwt")]
 mod algorithm;
 mod der;
 mod jwk;
+#[cfg(feature = "private-key-jwt")]
 mod key;
+#[cfg(feature = "dpop")]
+mod proof;
+#[cfg(feature = "private-key-jwt")]
 mod sign;
 
+#[cfg(feature = "private-key-jwt")]
 pub use algorithm::SigningAlgorithm;
+#[cfg(feature = "private-key-jwt")]
 pub use key::SigningKey;
+#[cfg(feature = "dpop")]
+pub(crate) use proof::{ProofSigner, sha256_base64url};
+#[cfg(feature = "private-key-jwt")]
 pub(crate) use sign::{Jws, sign_hs256};

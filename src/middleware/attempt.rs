@@ -2,27 +2,29 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use http::{HeaderMap, Version, header::AUTHORIZATION};
+use http::{HeaderName, StatusCode, Version, header::AUTHORIZATION};
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    challenge::{Verdict, verdict},
+    challenge::{Challenges, Malformed},
     context::Context,
+    proof::Prover,
     replay::Replay,
     tokens::Tokens,
+    verdict::{Refused, Verdict, verdict},
 };
 use crate::{
-    error::BoxError,
+    error::{BoxError, Error},
     http::{HttpRequest, HttpResponse},
     observe::Event,
-    refresh::{Rejection, Token},
+    refresh::{Rejection, SteppingUp, Token},
     slot::Sharded,
     time::instant_in,
 };
 
 /// What is remembered of a request that was sent with a token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Sent<O> {
     /// Whose token it is.
     pub(super) owner: O,
@@ -30,15 +32,37 @@ pub(super) struct Sent<O> {
     pub(super) epoch: u64,
     /// Whether the answer may be gRPC's, which comes over HTTP/2 and no other version.
     grpc: bool,
+    /// Who made the proof, if the token needs one.
+    prover: Option<Prover>,
 }
 
 impl<O> Sent<O> {
+    /// A request whose token is good by itself.
     pub(super) fn new(request: &impl HttpRequest, owner: O, epoch: u64) -> Self {
-        Self { owner, epoch, grpc: request.version() == Version::HTTP_2 }
+        Self { owner, epoch, grpc: request.version() == Version::HTTP_2, prover: None }
     }
 }
 
-/// Waits for a token, sends the request, and once more if its token was refused.
+/// What comes after an answer.
+pub(super) enum Next {
+    /// It is the caller's.
+    Return,
+    /// The token was refused: the request is sent again with a newer one.
+    Renew,
+    /// The token lacks something: the request is sent again with one that has it.
+    StepUp(SteppingUp),
+    /// The proof was refused: the request is sent again with another one.
+    Prove,
+}
+
+/// What a request has been sent again for: each once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tried {
+    token: bool,
+    proof: bool,
+}
+
+/// Waits for a token, sends the request, and again if its token was refused.
 pub(super) async fn wait_and_send<S, Q, R, T>(
     context: Sharded<Context<T>>,
     key: T::Key,
@@ -54,23 +78,24 @@ where
     S::Error: Into<BoxError>,
 {
     let (owner, token) = context.tokens.obtain(&key, deadline(&context)).await?;
-    let epoch = insert(&token, request.headers_mut());
-    let sent = Sent::new(&request, owner, epoch);
-    let response = service.call(request).await.map_err(Into::into)?;
-    match kept.filter(|_| report(&context, sent, &response)) {
-        Some(kept) => replay::<S, Q, R, T>(context, service, kept, sent, response).await,
+    let sent = authorize(&context, &mut request, owner, &token)?;
+    let mut response = service.call(request).await.map_err(Into::into)?;
+    let next = report(&context, &sent, &mut response, Tried::default());
+    match kept {
+        Some(kept) => replay::<S, Q, R, T>(context, service, kept, sent, response, next).await,
         None => Ok(response),
     }
 }
 
-/// Sends a request again with a token newer than the refused one. If there is none, or the request
-/// cannot be sent again, the refusal is the answer.
+/// Sends a request again, for each reason once. If that cannot be done, the last answer is the
+/// caller's.
 pub(super) async fn replay<S, Q, R, T>(
     context: Sharded<Context<T>>,
     mut service: S,
     kept: R::Kept,
-    refused: Sent<T::Owner>,
-    refusal: S::Response,
+    mut sent: Sent<T::Owner>,
+    mut response: S::Response,
+    mut next: Next,
 ) -> Result<S::Response, BoxError>
 where
     T: Tokens,
@@ -79,51 +104,146 @@ where
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    let Sent { owner, epoch, .. } = refused;
-    if context.tokens.newer(owner, epoch, deadline(&context)).await.is_err() {
-        return Ok(refusal);
+    let mut tried = Tried::default();
+    loop {
+        let Sent { owner, epoch, .. } = sent;
+        let after = match next {
+            Next::Return => return Ok(response),
+            Next::Renew => {
+                if context.tokens.newer(owner, epoch, deadline(&context)).await.is_err() {
+                    return Ok(response);
+                }
+                tried.token = true;
+                epoch
+            }
+            Next::StepUp(stepping_up) => {
+                if stepping_up.ended(deadline(&context)).await.is_err() {
+                    return Ok(response);
+                }
+                tried.token = true;
+                epoch
+            }
+            Next::Prove => {
+                tried.proof = true;
+                0
+            }
+        };
+        let Some(mut request) = R::again(&kept) else { return Ok(response) };
+        // Before asking for readiness: the refusal's connection may be the only one.
+        drop(response);
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+        // Only now: becoming ready may have taken longer than the token lives.
+        let token = context.tokens.newer(owner, after, deadline(&context)).await?;
+        sent = authorize(&context, &mut request, owner, &token)?;
+        response = service.call(request).await.map_err(Into::into)?;
+        let status = response.status().as_u16();
+        context.tokens.emit(owner, &Event::Replayed { status });
+        next = report(&context, &sent, &mut response, tried);
     }
-    let Some(mut request) = R::again(kept) else { return Ok(refusal) };
-    // Before asking for readiness: the refusal's connection may be the only one.
-    drop(refusal);
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    // Only now: becoming ready may have taken longer than the token lives.
-    let token = context.tokens.newer(owner, epoch, deadline(&context)).await?;
-    insert(&token, request.headers_mut());
-    let response = service.call(request).await.map_err(Into::into)?;
-    // A second refusal is the caller's, and does not count against the token: it is as new as can
-    // be, so the fault is elsewhere.
-    context.tokens.emit(owner, &Event::Replayed { status: response.status().as_u16() });
-    Ok(response)
 }
 
-/// Tells the handle if the response refuses the token. Returns whether a newer one can be had.
+/// Puts a token on a request, and a proof if the token needs one.
+///
+/// # Errors
+///
+/// When a proof cannot be made.
+pub(super) fn authorize<T: Tokens>(
+    context: &Context<T>,
+    request: &mut impl HttpRequest,
+    owner: T::Owner,
+    token: &Token,
+) -> Result<Sent<T::Owner>, Error> {
+    request.headers_mut().insert(AUTHORIZATION, token.header_value());
+    let prover = Prover::prove(&context.origins, request, token, context.tokens.coarse_wall())?;
+    Ok(Sent { prover, ..Sent::new(request, owner, token.epoch()) })
+}
+
+/// Learns from an answer, and tells the handle if it refuses the token. Returns what comes after it.
+#[inline]
 pub(super) fn report<T: Tokens>(
     context: &Context<T>,
-    sent: Sent<T::Owner>,
-    response: &impl HttpResponse,
-) -> bool {
-    let min_age = match verdict(response.status(), response.headers(), sent.grpc) {
-        Verdict::InvalidToken => Duration::ZERO,
-        Verdict::Unexplained => context.options.bare_401_min_age,
-        Verdict::Other => return false,
-    };
+    sent: &Sent<T::Owner>,
+    response: &mut impl HttpResponse,
+    tried: Tried,
+) -> Next {
+    if let Some(prover) = &sent.prover {
+        prover.learn(response);
+    }
+    match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+            refused(context, sent, response, tried)
+        }
+        // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
+        StatusCode::OK if sent.grpc => match response.headers().get(&GRPC_STATUS) {
+            Some(code) if code.as_bytes() == b"16" => {
+                reject(context, sent, context.options.bare_401_min_age, tried)
+            }
+            _ => Next::Return,
+        },
+        _ => Next::Return,
+    }
+}
+
+#[cold]
+fn refused<T: Tokens>(
+    context: &Context<T>,
+    sent: &Sent<T::Owner>,
+    response: &mut impl HttpResponse,
+    tried: Tried,
+) -> Next {
     // A client below followed a redirect, and left the token behind: what the other server says is
     // not about it.
     if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
-        return false;
+        return Next::Return;
     }
-    match context.tokens.reject_older(sent.owner, sent.epoch, min_age) {
-        Rejection::Accepted | Rejection::Superseded => true,
-        Rejection::TooSoon => false,
+    let challenges = match Challenges::read(response.headers()) {
+        Ok(challenges) => challenges,
+        // What cannot be read is nobody's word.
+        Err(Malformed) => return Next::Return,
+    };
+    let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
+    if !challenges.is_empty() {
+        response.extensions_mut().insert(challenges);
+    }
+    match verdict {
+        Verdict::InvalidToken => reject(context, sent, Duration::ZERO, tried),
+        Verdict::Unexplained => reject(context, sent, context.options.bare_401_min_age, tried),
+        Verdict::Insufficient(step_up) if !tried.token && context.options.allows(&step_up) => {
+            let asked = context.tokens.ask_step_up(sent.owner, sent.epoch, step_up);
+            asked.map_or(Next::Return, Next::StepUp)
+        }
+        Verdict::Proof(refused) if !tried.proof => {
+            let another = sent.prover.as_ref().is_some_and(|prover| match refused {
+                Refused::Nonce => prover.has_nonce(response),
+                Refused::Invalid => prover.correct_clock(response, context.tokens.coarse_wall()),
+            });
+            if another { Next::Prove } else { Next::Return }
+        }
+        _ => Next::Return,
     }
 }
 
-fn insert(token: &Token, headers: &mut HeaderMap) -> u64 {
-    headers.insert(AUTHORIZATION, token.header_value());
-    token.epoch()
+/// Reports a refused token.
+fn reject<T: Tokens>(
+    context: &Context<T>,
+    sent: &Sent<T::Owner>,
+    min_age: Duration,
+    tried: Tried,
+) -> Next {
+    // A second refusal is the caller's, and does not count against the token: it is as new as can
+    // be, so the fault is elsewhere.
+    if tried.token {
+        return Next::Return;
+    }
+    match context.tokens.reject_older(sent.owner, sent.epoch, min_age) {
+        Rejection::Accepted | Rejection::Superseded => Next::Renew,
+        Rejection::TooSoon => Next::Return,
+    }
 }
 
 fn deadline<T>(context: &Context<T>) -> Instant {
     instant_in(context.options.wait)
 }
+
+/// As a name that is parsed already: nearly every response is asked for it.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

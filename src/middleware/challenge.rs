@@ -1,91 +1,120 @@
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+use std::time::Duration;
 
-/// One challenge of a `WWW-Authenticate` field ([RFC 9110 §11.6.1]).
+use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
+
+/// The challenges of a response: how the server wants to be asked ([RFC 9110 §11.6.1]).
+///
+/// The layer leaves them in the extensions of responses with status 400, 401 or 403 that come back
+/// to the caller.
+///
+/// ```
+/// use tower_oauth::middleware::Challenges;
+///
+/// let mut response = http::Response::new(());
+/// # response.extensions_mut().insert(Challenges::read(&http::HeaderMap::new()).unwrap());
+/// if let Some(challenges) = response.extensions().get::<Challenges>() {
+///     if let Some(wanted) = challenges.authentication_requirements() {
+///         println!("log in again with {:?}", wanted.acr_values);
+///     }
+/// }
+/// ```
 ///
 /// [RFC 9110 §11.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    /// The scheme in lower case.
-    pub(crate) scheme: String,
-    /// The parameters, their names in lower case; none for a token68 challenge.
-    pub(crate) params: Vec<(String, String)>,
-}
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Challenges(Vec<Challenge>);
 
-impl Challenge {
-    /// The value of a parameter; the name is given in lower case.
-    pub(crate) fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
-    }
+/// One challenge: an authentication scheme and its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// In lower case.
+    scheme: String,
+    /// Their names in lower case; none for a token68 challenge.
+    params: Vec<(String, String)>,
 }
 
 /// A field that does not follow the grammar, repeats a parameter, or is too large.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-/// What an answer says about the token that was sent with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The token is refused: `invalid_token`.
-    InvalidToken,
-    /// The request is refused for want of authentication, without a reason that is known.
-    Unexplained,
-    /// Nothing that another token would change.
-    Other,
+pub struct Malformed;
+
+/// What an API wants of the user's login ([RFC 9470 §3]). A service cannot do it by itself.
+///
+/// [RFC 9470 §3]: https://www.rfc-editor.org/rfc/rfc9470#section-3
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthenticationRequirements {
+    /// The authentication context classes of which one is wanted, in order of preference.
+    pub acr_values: Vec<String>,
+    /// How long ago the user may have logged in at most.
+    pub max_age: Option<Duration>,
 }
 
-/// Judges an answer by its status and its challenges; by gRPC's status too, if the request may have
-/// been gRPC.
-#[inline]
-pub(crate) fn verdict(status: StatusCode, headers: &HeaderMap, grpc: bool) -> Verdict {
-    match status {
-        StatusCode::UNAUTHORIZED => match parse(headers) {
-            Ok(challenges) => judge(&challenges),
-            // What cannot be read is nobody's word.
-            Err(Malformed) => Verdict::Other,
-        },
-        // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
-        StatusCode::OK if grpc => match headers.get(&GRPC_STATUS) {
-            Some(code) if code.as_bytes() == b"16" => Verdict::Unexplained,
-            _ => Verdict::Other,
-        },
-        _ => Verdict::Other,
-    }
-}
-
-fn judge(challenges: &[Challenge]) -> Verdict {
-    let ours =
-        challenges.iter().filter(|challenge| matches!(&*challenge.scheme, "bearer" | "dpop"));
-    let mut verdict = Verdict::Unexplained;
-    for error in ours.filter_map(|challenge| challenge.param("error")) {
-        match error {
-            "invalid_token" => return Verdict::InvalidToken,
-            // RFC 6750 §3.1, RFC 9470 §3, RFC 9449 §7.1 and §9: the token itself is good.
-            "insufficient_scope"
-            | "invalid_request"
-            | "insufficient_user_authentication"
-            | "use_dpop_nonce"
-            | "invalid_dpop_proof" => verdict = Verdict::Other,
-            _ => {}
+impl Challenges {
+    /// Reads every challenge of every `WWW-Authenticate` field line.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] when any of it does not follow the grammar: then none of it is believed.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Malformed> {
+        let lines = || headers.get_all(WWW_AUTHENTICATE).iter().map(HeaderValue::as_bytes);
+        if lines().map(<[u8]>::len).fold(0, usize::saturating_add) > FIELD_CAP {
+            return Err(Malformed);
         }
+        let mut challenges = Vec::new();
+        for line in lines() {
+            Parser { rest: line }.field(&mut challenges)?;
+        }
+        Ok(Self(challenges))
     }
-    verdict
+
+    /// The challenges in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Challenge> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The challenges that are about OAuth tokens: of the schemes `Bearer` and `DPoP`.
+    pub(super) fn about_tokens(&self) -> impl Iterator<Item = &Challenge> {
+        self.iter().filter(|challenge| matches!(challenge.scheme(), "bearer" | "dpop"))
+    }
+
+    /// What the API wants of the user's login, if that is why it refused
+    /// (`insufficient_user_authentication`).
+    pub fn authentication_requirements(&self) -> Option<AuthenticationRequirements> {
+        let is_ours = |challenge: &&Challenge| {
+            challenge.param("error") == Some("insufficient_user_authentication")
+        };
+        let challenge = self.about_tokens().find(is_ours)?;
+        let acr_values = challenge.param("acr_values").unwrap_or_default().split_ascii_whitespace();
+        // RFC 9470 §3: max_age is a "non-negative integer value".
+        let max_age = challenge.param("max_age").and_then(|seconds| seconds.parse().ok());
+        Some(AuthenticationRequirements {
+            acr_values: acr_values.map(str::to_owned).collect(),
+            max_age: max_age.map(Duration::from_secs),
+        })
+    }
+
+    /// Where the API says that its metadata is ([RFC 9728 §5.1]). It is the API's word alone.
+    ///
+    /// [RFC 9728 §5.1]: https://www.rfc-editor.org/rfc/rfc9728#section-5.1
+    pub fn resource_metadata(&self) -> Option<&str> {
+        self.about_tokens().find_map(|challenge| challenge.param("resource_metadata"))
+    }
 }
 
-/// Reads every challenge of every `WWW-Authenticate` field line.
-///
-/// # Errors
-///
-/// [`Malformed`] when any of it does not follow the grammar: then none of it is believed.
-pub(crate) fn parse(headers: &HeaderMap) -> Result<Vec<Challenge>, Malformed> {
-    let lines = || headers.get_all(WWW_AUTHENTICATE).iter().map(HeaderValue::as_bytes);
-    if lines().map(<[u8]>::len).fold(0, usize::saturating_add) > FIELD_CAP {
-        return Err(Malformed);
+impl Challenge {
+    /// The authentication scheme in lower case, such as `bearer`.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
     }
-    let mut challenges = Vec::new();
-    for line in lines() {
-        Parser { rest: line }.field(&mut challenges)?;
+
+    /// The value of a parameter; the name is given in lower case.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
-    Ok(challenges)
 }
 
 struct Parser<'a> {
@@ -248,9 +277,6 @@ fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// As a name that is parsed already: nearly every response is asked for it.
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 const CHALLENGE_CAP: usize = 64;
 const FIELD_CAP: usize = 16 * 1024;
 
@@ -270,17 +296,14 @@ mod tests {
 
     /// As the vectors write it: `basic{realm=simple}`.
     fn shown(line: &str) -> String {
-        let Ok(challenges) = parse(&fields(&[line.as_bytes()])) else { return "!".to_owned() };
+        let Ok(challenges) = Challenges::read(&fields(&[line.as_bytes()])) else {
+            return "!".to_owned();
+        };
         let one = |challenge: &Challenge| {
             let params: Vec<_> = challenge.params.iter().map(|(n, v)| format!("{n}={v}")).collect();
             format!("{}{{{}}}", challenge.scheme, params.join(","))
         };
         challenges.iter().map(one).collect::<Vec<_>>().join(" ")
-    }
-
-    fn judged(status: u16, lines: &[&str]) -> Verdict {
-        let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        verdict(StatusCode::from_u16(status).unwrap(), &fields(&lines), false)
     }
 
     #[test]
@@ -310,9 +333,9 @@ mod tests {
             assert_eq!(shown(line), expected, "{line}");
         }
         let two = [&br#"Basic realm="x""#[..], br#"Bearer error="invalid_token""#];
-        let found = parse(&fields(&two)).unwrap();
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[1].param("error"), Some("invalid_token"));
+        let found = Challenges::read(&fields(&two)).unwrap();
+        assert_eq!(found.0.len(), 2);
+        assert_eq!(found.0[1].param("error"), Some("invalid_token"));
     }
 
     #[test]
@@ -331,10 +354,6 @@ mod tests {
         ] {
             assert_eq!(shown(line), expected, "{line}");
         }
-        assert_eq!(
-            judged(401, &[r#"Bearer realm="a, error=\"invalid_token\", b""#]),
-            Verdict::Unexplained
-        );
     }
 
     #[test]
@@ -376,16 +395,15 @@ mod tests {
         ] {
             assert_eq!(shown(line), "!", "{line}");
         }
-        assert_eq!(parse(&fields(&[b"Bearer \xFF\xFE"])), Err(Malformed));
-        assert_eq!(parse(&fields(&[b"Bearer realm=\xE9"])), Err(Malformed));
-        assert_eq!(judged(401, &["Bearer error=invalid_token, error=x"]), Verdict::Other);
+        assert_eq!(Challenges::read(&fields(&[b"Bearer \xFF\xFE"])), Err(Malformed));
+        assert_eq!(Challenges::read(&fields(&[b"Bearer realm=\xE9"])), Err(Malformed));
     }
 
     #[test]
     fn cha_04_one_malformed_line_spoils_the_others() {
-        let lines = ["Bearer error=invalid_token", "Basic realm=\"x"];
-        assert_eq!(judged(401, &lines), Verdict::Other);
-        assert_eq!(judged(401, &lines[..1]), Verdict::InvalidToken);
+        let lines = [&b"Bearer error=invalid_token"[..], b"Basic realm=\"x"];
+        assert_eq!(Challenges::read(&fields(&lines)), Err(Malformed));
+        assert!(Challenges::read(&fields(&lines[..1])).is_ok());
     }
 
     #[test]
@@ -394,75 +412,35 @@ mod tests {
         assert_eq!(shown(&vec!["a"; 65].join(",")), "!");
         assert_eq!(shown(&",".repeat(20_000)), "!");
         let half = format!("Bearer realm={}", "x".repeat(9_000));
-        assert!(parse(&fields(&[half.as_bytes()])).is_ok());
-        assert_eq!(parse(&fields(&[half.as_bytes(), half.as_bytes()])), Err(Malformed));
+        assert!(Challenges::read(&fields(&[half.as_bytes()])).is_ok());
+        assert_eq!(Challenges::read(&fields(&[half.as_bytes(), half.as_bytes()])), Err(Malformed));
     }
 
     #[test]
-    fn cha_05_only_a_401_with_invalid_token_refuses_the_token() {
-        use Verdict::{InvalidToken, Other, Unexplained};
-        for (code, on_401) in [
-            ("invalid_token", InvalidToken),
-            ("insufficient_scope", Other),
-            ("invalid_request", Other),
-            ("insufficient_user_authentication", Other),
-            ("use_dpop_nonce", Other),
-            ("invalid_dpop_proof", Other),
-            ("x_custom", Unexplained),
-        ] {
-            for scheme in ["Bearer", "dpop"] {
-                let line = format!("{scheme} realm=\"r\", error=\"{code}\"");
-                assert_eq!(judged(401, &[&line]), on_401, "{line}");
-                for status in [200, 400, 403, 404, 407, 500] {
-                    assert_eq!(judged(status, &[&line]), Other, "{status} {line}");
-                }
-            }
-        }
-        let metadata = r#"Bearer error="invalid_request", resource_metadata="https://resource.example.com/.well-known/oauth-protected-resource""#;
-        assert_eq!(judged(400, &[metadata]), Other);
-    }
-
-    #[test]
-    fn cha_05_a_401_that_does_not_say_why_is_unexplained() {
-        for lines in [
-            &[][..],
-            &[""],
-            &["Bearer"],
-            &[r#"Bearer realm="r", DPoP algs="ES256""#],
-            &[r#"Basic realm="x""#],
-            &["Newauth error=invalid_token"],
-        ] {
-            assert_eq!(judged(401, lines), Verdict::Unexplained, "{lines:?}");
-        }
-        let nonce = r#"Bearer realm="r", DPoP error="use_dpop_nonce", error_description="Resource server requires nonce in DPoP proof""#;
-        assert_eq!(judged(401, &[nonce]), Verdict::Other);
-        for rest in [
-            r#"A different authentication level is required", acr_values="myACR""#,
-            r#"More recent authentication is required", max_age="5""#,
-        ] {
+    fn stp_01_what_is_wanted_of_the_login_is_told() {
+        let wanted = |rest: &str| {
             let line = format!(
-                r#"Bearer error="insufficient_user_authentication", error_description="{rest}"#
+                r#"Bearer error="insufficient_user_authentication", error_description="d", {rest}"#
             );
-            assert_eq!(judged(401, &[&line]), Verdict::Other, "{line}");
-        }
-        let both = ["Bearer error=insufficient_scope", "DPoP error=invalid_token"];
-        assert_eq!(judged(401, &both), Verdict::InvalidToken);
-    }
-
-    #[test]
-    fn cha_05_a_grpc_status_of_16_is_unexplained() {
-        for (status, code, expected) in [
-            (200, "16", Verdict::Unexplained),
-            (200, "7", Verdict::Other),
-            (200, "0", Verdict::Other),
-            (503, "16", Verdict::Other),
+            Challenges::read(&fields(&[line.as_bytes()])).unwrap().authentication_requirements()
+        };
+        let by_class = wanted(r#"acr_values="myACR other""#).unwrap();
+        assert_eq!(by_class.acr_values, ["myACR", "other"]);
+        assert_eq!(by_class.max_age, None);
+        for (max_age, seconds) in [
+            (r#""5""#, Some(5)),
+            ("5", Some(5)),
+            ("0", Some(0)),
+            (r#""-1""#, None),
+            ("abc", None),
+            (r#""""#, None),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-status", HeaderValue::from_str(code).unwrap());
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(verdict(status, &headers, true), expected, "{status} {code}");
-            assert_eq!(verdict(status, &headers, false), Verdict::Other, "{status} {code}");
+            let by_age = wanted(&format!("max_age={max_age}")).unwrap();
+            assert!(by_age.acr_values.is_empty());
+            assert_eq!(by_age.max_age, seconds.map(Duration::from_secs), "{max_age}");
         }
+        let other = fields(&[br#"Bearer error="invalid_token", acr_values="a""#]);
+        assert_eq!(Challenges::read(&other).unwrap().authentication_requirements(), None);
     }
 
     fn written(challenges: &[(String, Vec<(String, String)>)]) -> String {
@@ -477,17 +455,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cha_04_no_bytes_make_the_parser_panic(lines: Vec<Vec<u8>>, status in 100u16..1000) {
+        fn cha_04_no_bytes_make_the_parser_panic(lines: Vec<Vec<u8>>) {
             let mut headers = HeaderMap::new();
             for value in lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()) {
                 headers.append(WWW_AUTHENTICATE, value);
             }
-            let _ = verdict(StatusCode::from_u16(status).unwrap(), &headers, true);
+            let _ = Challenges::read(&headers);
         }
 
         #[test]
         fn cha_04_no_text_makes_the_parser_panic(line in r#"([ ,="\\a]|Bearer|error|\t|é){0,40}"#) {
-            let _ = parse(&fields(&[line.as_bytes()]));
+            let _ = Challenges::read(&fields(&[line.as_bytes()]));
         }
 
         #[test]
@@ -504,8 +482,8 @@ mod tests {
                 .into_iter()
                 .map(|(scheme, params)| (scheme, params.into_iter().collect()))
                 .collect();
-            let read = parse(&fields(&[written(&challenges).as_bytes()])).unwrap();
-            let read: Vec<_> = read.into_iter().map(|c| (c.scheme, c.params)).collect();
+            let read = Challenges::read(&fields(&[written(&challenges).as_bytes()])).unwrap();
+            let read: Vec<_> = read.0.into_iter().map(|c| (c.scheme, c.params)).collect();
             prop_assert_eq!(read, challenges);
         }
     }

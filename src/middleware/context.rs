@@ -4,6 +4,7 @@ use super::Origins;
 use crate::{
     error::{Error, ErrorKind},
     refresh::TokenHandle,
+    source::StepUp,
 };
 
 /// What to do with a request that already has an `Authorization` header.
@@ -44,6 +45,15 @@ pub(super) struct Options {
     pub(super) foreign: ForeignOrigin,
     pub(super) wait: Duration,
     pub(super) bare_401_min_age: Duration,
+    pub(super) step_up: bool,
+    pub(super) claims: bool,
+}
+
+impl Options {
+    /// Whether a token is fetched that has what an API says is lacking.
+    pub(super) fn allows(&self, step_up: &StepUp) -> bool {
+        (self.step_up || step_up.scopes.is_empty()) && (self.claims || step_up.claims.is_none())
+    }
 }
 
 impl Default for Options {
@@ -53,6 +63,8 @@ impl Default for Options {
             foreign: ForeignOrigin::default(),
             wait: Duration::from_secs(30),
             bare_401_min_age: Duration::from_secs(10),
+            step_up: false,
+            claims: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    attempt::{Sent, replay, report},
+    attempt::{Next, Sent, Tried, replay, report},
     context::Context,
     replay::Replay,
     tokens::Tokens,
@@ -99,15 +99,17 @@ where
         loop {
             let slow = match state.as_mut().project() {
                 StateProj::Sent { response, watch } => {
-                    let response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let refused =
-                        watch.take().filter(|watch| report(&watch.context, watch.sent, &response));
-                    let Some(Watch { context, sent, again: Some((service, kept)) }) = refused
-                    else {
+                    let mut response = ready!(response.poll(cx)).map_err(Into::into)?;
+                    let Some(Watch { context, sent, again }) = watch.take() else {
                         return Poll::Ready(Ok(response));
                     };
+                    let next = report(&context, &sent, &mut response, Tried::default());
+                    if matches!(next, Next::Return) {
+                        return Poll::Ready(Ok(response));
+                    }
+                    let Some((service, kept)) = again else { return Poll::Ready(Ok(response)) };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
-                    replay::<S, Q, R, T>(context, service, kept, sent, response)
+                    replay::<S, Q, R, T>(context, service, kept, sent, response, next)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {

@@ -60,6 +60,29 @@ impl<R> OAuthLayer<R> {
         self
     }
 
+    /// Obtains a token with the scopes that an API says are lacking (`insufficient_scope`,
+    /// [RFC 6750 §3.1]), besides those that it has, and sends the request again if the replay policy
+    /// has kept it. Later tokens have them too. Default: the refusal is the caller's.
+    ///
+    /// The API decides what the client asks for, so turn it on for APIs that are trusted to.
+    ///
+    /// [RFC 6750 §3.1]: https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+    pub fn step_up(mut self) -> Self {
+        self.context.options.step_up = true;
+        self
+    }
+
+    /// Obtains another token with the claims that a Microsoft API asks for
+    /// (`insufficient_claims`, [continuous access evaluation]), once, and sends the request again if
+    /// the replay policy has kept it. The client has to say that it can, by asking for the
+    /// capability `cp1`. Default: the refusal is the caller's.
+    ///
+    /// [continuous access evaluation]: https://learn.microsoft.com/entra/identity-platform/app-resilience-continuous-access-evaluation
+    pub fn claims_challenges(mut self) -> Self {
+        self.context.options.claims = true;
+        self
+    }
+
     /// The age at which a token is taken to be dead after a refusal without a reason, such as a
     /// bare 401 or gRPC's `UNAUTHENTICATED`. A younger one stays. Default: 10 s.
     pub fn bare_401_min_age(mut self, age: Duration) -> Self {

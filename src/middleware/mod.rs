@@ -30,10 +30,14 @@ mod future;
 mod keyed;
 mod layer;
 mod origin;
+#[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
+mod proof;
 mod replay;
 mod service;
 mod tokens;
+mod verdict;
 
+pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 #[cfg(feature = "pool")]

@@ -2,6 +2,8 @@ use std::{fmt, str::FromStr};
 
 use http::Uri;
 
+#[cfg(feature = "dpop")]
+use crate::dpop::ProofUrl;
 use crate::{
     error::ConfigError,
     http::{Authority, Target, is_loopback, shown_url},
@@ -88,6 +90,20 @@ impl Origins {
         Ok(Self(Allowed::Listed(origins)))
     }
 
+    /// The URL of a path at the only allowed origin; `None` if there are several, or any.
+    #[cfg(feature = "dpop")]
+    pub(super) fn only<'a>(&'a self, path: &'a str) -> Option<ProofUrl<'a>> {
+        match &self.0 {
+            Allowed::Listed(origins) => match &**origins {
+                [Origin { scheme, host, port, .. }] => {
+                    Some(ProofUrl::new(scheme.as_str(), host, *port, path))
+                }
+                _ => None,
+            },
+            Allowed::Any => None,
+        }
+    }
+
     /// Whether a request to this target may carry the token.
     #[inline]
     pub(super) fn allow(&self, target: Target<'_>) -> bool {
@@ -157,7 +173,8 @@ impl Origin {
             "http" if allow_http || is_loopback(authority.host()) => Scheme::Http,
             _ => return Err(bad("it must be https, or http on a loopback address")),
         };
-        let (host, port) = split(authority.as_str()).ok_or_else(|| bad("it has no valid port"))?;
+        let split = Authority::Text(authority.as_str()).split();
+        let (host, port) = split.ok_or_else(|| bad("it has no valid port"))?;
         let host = host.to_ascii_lowercase();
         let port = port.filter(|port| *port != scheme.default_port());
         let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
@@ -173,11 +190,7 @@ impl Origin {
     }
 
     fn matches(&self, scheme: &str, authority: Authority<'_>) -> bool {
-        let parts = match authority {
-            Authority::Text(text) => split(text),
-            Authority::Parts(host, port) => Some((host, port)),
-        };
-        let Some((host, port)) = parts else { return false };
+        let Some((host, port)) = authority.split() else { return false };
         self.scheme.is(scheme)
             && self.host == host
             && self.port == port.filter(|port| *port != self.scheme.default_port())
@@ -213,21 +226,6 @@ impl Scheme {
             Self::Http => 80,
         }
     }
-}
-
-/// Splits an authority into host and port. One with user information has neither: in
-/// `api.example@evil.example` the host is not what it seems.
-fn split(authority: &str) -> Option<(&str, Option<u16>)> {
-    if authority.contains('@') {
-        return None;
-    }
-    // The colons of an IPv6 literal stand inside brackets.
-    let host_end = authority.find(']').map_or(0, |end| end + 1);
-    let Some(colon) = authority.get(host_end..)?.rfind(':') else {
-        return Some((authority, None));
-    };
-    let (host, port) = authority.split_at_checked(host_end + colon)?;
-    Some((host, Some(port.strip_prefix(':')?.parse().ok()?)))
 }
 
 #[cfg(test)]

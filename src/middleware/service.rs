@@ -8,10 +8,11 @@ use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::{Sent, wait_and_send},
+    attempt::{Sent, authorize, wait_and_send},
     context::{Context, Exempt},
     future::Watch,
     replay::{NoReplay, Replay},
+    tokens::Tokens,
 };
 use crate::{
     error::BoxError,
@@ -79,17 +80,47 @@ where
             return self.pass(request, Exempt::Present);
         }
         let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
-            return self.wait(request);
+            return self.prove_or_wait(request);
         };
         let sent = Sent::new(&request, (), epoch);
+        self.send(request, sent)
+    }
+}
+
+impl<S, R> OAuth<S, R> {
+    /// Sends a request that has its token.
+    #[inline]
+    fn send<Q>(&mut self, request: Q, sent: Sent<()>) -> ResponseFuture<S, Q, R>
+    where
+        R: Replay<Q>,
+        S: Service<R::Sent> + Clone,
+    {
         let (request, kept) = self.replay.keep(request);
         let response = self.inner.call(request);
         let again = kept.map(|kept| (self.inner.clone(), kept));
         ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
     }
-}
 
-impl<S, R> OAuth<S, R> {
+    /// Sends a request with a token that needs a proof, or waits for a token.
+    #[cold]
+    fn prove_or_wait<Q>(&mut self, mut request: Q) -> ResponseFuture<S, Q, R>
+    where
+        Q: HttpRequest + 'static,
+        R: Replay<Q> + 'static,
+        S: Service<R::Sent> + Clone + Send + 'static,
+        S::Response: HttpResponse + Send,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        if let Some(((), token)) = self.context.tokens.bound(&()) {
+            return match authorize(&self.context, &mut request, (), &token) {
+                Ok(sent) => self.send(request, sent),
+                Err(error) => ResponseFuture::failed(error),
+            };
+        }
+        self.wait(request)
+    }
+
     /// Sends a request without a token, or refuses it.
     #[cold]
     fn pass<Q>(&mut self, request: Q, exempt: Exempt) -> ResponseFuture<S, Q, R>
@@ -104,7 +135,6 @@ impl<S, R> OAuth<S, R> {
     }
 
     /// Sends a request once there is a token.
-    #[cold]
     fn wait<Q>(&mut self, request: Q) -> ResponseFuture<S, Q, R>
     where
         Q: HttpRequest + 'static,

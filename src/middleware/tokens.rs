@@ -1,11 +1,15 @@
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
 use crate::{
     error::Error,
     observe::Event,
-    refresh::{Rejection, Token, TokenHandle},
+    refresh::{Rejection, SteppingUp, Token, TokenHandle},
+    source::StepUp,
 };
 
 /// What a request needs of whatever holds its token, off its usual way: one handle, or a pool of
@@ -34,6 +38,15 @@ pub trait Tokens: Send + Sync + 'static {
     /// Reports a refused token, unless it is younger than `min_age`.
     fn reject_older(&self, owner: Self::Owner, epoch: u64, min_age: Duration) -> Rejection;
 
+    /// The current token, if it is good and bound to a key.
+    fn bound(&self, key: &Self::Key) -> Option<(Self::Owner, Token)>;
+
+    /// What time it is, a few milliseconds late at most.
+    fn coarse_wall(&self) -> SystemTime;
+
+    /// Asks for a token with more than the one of this epoch has; `None` if that would be in vain.
+    fn ask_step_up(&self, owner: Self::Owner, epoch: u64, step_up: StepUp) -> Option<SteppingUp>;
+
     /// Tells an event.
     fn emit(&self, owner: Self::Owner, event: &Event<'_>);
 }
@@ -52,6 +65,18 @@ impl Tokens for TokenHandle {
 
     fn reject_older(&self, (): (), epoch: u64, min_age: Duration) -> Rejection {
         self.reject_older(epoch, min_age)
+    }
+
+    fn bound(&self, (): &()) -> Option<((), Token)> {
+        self.current().filter(Token::is_bound).map(|token| ((), token))
+    }
+
+    fn coarse_wall(&self) -> SystemTime {
+        self.coarse_wall()
+    }
+
+    fn ask_step_up(&self, (): (), epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
+        self.ask_step_up(epoch, step_up)
     }
 
     fn emit(&self, (): (), event: &Event<'_>) {

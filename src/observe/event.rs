@@ -16,6 +16,8 @@ pub enum FetchReason {
     Rejected,
     /// [`TokenHandle::refresh`](crate::TokenHandle::refresh) was called.
     Requested,
+    /// An API asked for more than the current token has.
+    StepUp,
 }
 
 impl FetchReason {
@@ -27,6 +29,7 @@ impl FetchReason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Requested => "requested",
+            Self::StepUp => "step_up",
         }
     }
 }

@@ -21,4 +21,4 @@ mod event;
 mod sink;
 
 pub use event::{Event, FetchReason, Observer};
-pub(crate) use sink::Sink;
+pub(crate) use sink::{Sink, metadata_failed};

@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::{Event, Observer};
+use crate::error::Error;
 
 /// Where events go: to `tracing`, and to the user's observer.
 #[derive(Clone, Default)]
@@ -29,6 +30,15 @@ impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sink")
     }
+}
+
+/// Tells that metadata could not be had. It belongs to no handle, so no observer is told.
+pub(crate) fn metadata_failed(error: &Error, holds_copy: bool) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET, kind = %error.kind(), %error, holds_copy, "metadata could not be had"
+    );
+    let _ = (error, holds_copy);
 }
 
 #[cfg(feature = "tracing")]

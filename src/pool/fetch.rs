@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     observe::{Event, FetchReason},
     refresh::fetch_then,
-    source::{DynTokenSource, FetchContext, TokenSource},
+    source::{DynTokenSource, FetchContext, StepUp, TokenSource},
     time::instant_in,
     token::TokenSet,
 };
@@ -38,6 +38,7 @@ where
         };
         let begun = Begun { reason, moment: self.clock.now(), started: Instant::now() };
         let cx = FetchContext {
+            step_up: StepUp::default(),
             previous,
             reason,
             deadline: instant_in(self.rules.policy.fetch_timeout),

@@ -2,7 +2,7 @@ use std::{
     fmt,
     hash::Hash,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::HeaderMap;
@@ -68,10 +68,20 @@ where
 
     /// The current token of a tenant, if there is a good one. Counts as a use of it.
     pub fn current(&self, key: &K) -> Option<Token> {
+        self.current_of(key).map(|(_, token)| token)
+    }
+
+    /// As [`current`](Self::current); says too whose it is.
+    pub(crate) fn current_of(&self, key: &K) -> Option<(TenantId, Token)> {
         let tenant = self.shared.find(key)?;
         let entry = tenant.slot.newer_than(0)?;
         self.shared.touch(&tenant);
-        Some(Token(entry))
+        Some((tenant.id(), Token(entry)))
+    }
+
+    /// What time it is, a few milliseconds late at most.
+    pub(crate) fn coarse_wall(&self) -> SystemTime {
+        self.shared.clock.coarse_wall()
     }
 
     /// The state of a tenant's token and of its renewal; `None` if there is no such tenant.

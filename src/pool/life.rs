@@ -164,6 +164,7 @@ impl Life {
             missing: self.missing,
             fetching: self.phase != Phase::Idle,
             requested: false,
+            step_up: false,
             paused_until: self.trouble.as_ref().map(|trouble| time.boot_only(trouble.paused_until)),
             not_before: Some(time.boot_only(self.not_before(rules))),
         }

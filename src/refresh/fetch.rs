@@ -9,7 +9,7 @@ use std::{
 use std::sync::Arc;
 
 use tokio::{
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -44,14 +44,20 @@ impl Fetch {
 
     /// Waits for the end. May be dropped and called again, but not after it has returned.
     pub(super) async fn ended(&mut self) -> Result<TokenSet, Error> {
-        (&mut self.task).await.unwrap_or_else(|failure| {
-            Err(if failure.is_panic() {
-                panicked()
-            } else {
-                Error::new(ErrorKind::Shutdown, "the runtime ended while a token was fetched")
-            })
-        })
+        (&mut self.task).await.unwrap_or_else(|failure| Err(ended(&failure)))
     }
+}
+
+/// Revokes tokens, on a task of its own as a fetch is.
+#[expect(clippy::disallowed_methods, reason = "a panic in a user's source ends nothing else")]
+pub(super) async fn revoke(source: Arc<dyn DynTokenSource>, cx: FetchContext) -> Result<(), Error> {
+    let task = tokio::spawn(async move {
+        let deadline = cx.deadline;
+        timeout_at(deadline, source.revoke(cx)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, "the tokens were not revoked in time"))
+        })
+    });
+    task.await.unwrap_or_else(|failure| Err(ended(&failure)))
 }
 
 /// Runs a fetch on a task of its own, as [`Fetch::start`] does, and hands the outcome to `done`
@@ -75,6 +81,13 @@ pub(crate) fn fetch_then(
         };
         done(outcome);
     });
+}
+
+fn ended(failure: &JoinError) -> Error {
+    if failure.is_panic() {
+        return panicked();
+    }
+    Error::new(ErrorKind::Shutdown, "the runtime ended while the token source was at work")
 }
 
 fn panicked() -> Error {

@@ -1,13 +1,22 @@
-use std::{fmt, sync::Arc, time::Duration};
-
-use http::HeaderMap;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use super::{Refresher, Rejection, State, Status, Token, TokenHandleBuilder, shared::Shared};
-use crate::{error::Error, observe::Event, slot::Entry, source::TokenSource, time::instant_in};
+use http::HeaderMap;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Refresher, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    observe::Event,
+    slot::Entry,
+    source::{StepUp, TokenSource},
+    time::instant_in,
+};
 
 /// A token that is kept fresh, to be shared by everything that needs it.
 ///
@@ -113,18 +122,53 @@ impl TokenHandle {
         self.shared.reject(epoch, Duration::ZERO)
     }
 
+    /// Asks for a token with more than the one of this [epoch](Token::epoch) has, because an API
+    /// said that it lacks something. The layer does so by itself if it is
+    /// [told to](crate::OAuthLayer::step_up). Scopes that were had are asked for with all later
+    /// tokens too; claims are sent once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the token from being had. The current one stays in use. An API that asks for
+    /// what was had already, or again within a second, gets
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: the fetch goes on.
+    pub async fn step_up(&self, epoch: u64, step_up: StepUp) -> Result<Token, Error> {
+        let deadline = instant_in(self.shared.policy.wait);
+        let Some(stepping_up) = self.shared.step_up(epoch, step_up) else {
+            let refusal = self.shared.status.borrow().refusal().cloned();
+            return Err(refusal.unwrap_or_else(|| {
+                let message = "a token with more was asked for already, or cannot be had now";
+                Error::new(ErrorKind::Denied, message)
+            }));
+        };
+        stepping_up.ended(deadline).await?;
+        self.shared.wait(epoch, deadline).await.map(Token)
+    }
+
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
     /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
+    ///
+    /// It begins when it is awaited; [`.revoke()`](Shutdown::revoke) revokes the tokens too.
+    ///
+    /// ```
+    /// # use tower_oauth::{Error, TokenHandle, TokenSet, source_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let tokens = TokenHandle::spawn(source_fn(|_| async { TokenSet::bearer("abc") }));
+    /// tokens.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancellation
     ///
     /// Safe: the refresher ends all the same.
-    pub async fn shutdown(&self) {
-        let mut status = self.shared.status.subscribe();
-        self.shared.request(|inbox| inbox.end = true);
-        let stopped = status.wait_for(|status| status.state == State::Stopped);
-        // Bounded, for a refresher that nobody runs.
-        let _ = timeout(self.shared.policy.fetch_timeout, stopped).await;
+    pub fn shutdown(&self) -> Shutdown<'_> {
+        Shutdown::new(&self.shared)
     }
 
     /// Puts the current token into `headers` and returns its epoch.
@@ -141,6 +185,16 @@ impl TokenHandle {
     /// As [`reject`](Self::reject), unless the token is younger than `min_age`.
     pub(crate) fn reject_older(&self, epoch: u64, min_age: Duration) -> Rejection {
         self.shared.reject(epoch, min_age)
+    }
+
+    /// As [`step_up`](Self::step_up), without waiting.
+    pub(crate) fn ask_step_up(&self, epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
+        self.shared.step_up(epoch, step_up)
+    }
+
+    /// What time it is, a few milliseconds late at most.
+    pub(crate) fn coarse_wall(&self) -> SystemTime {
+        self.shared.slot.coarse_wall()
     }
 
     pub(crate) fn emit(&self, event: &Event<'_>) {

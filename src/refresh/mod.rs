@@ -27,7 +27,9 @@ mod plan;
 mod policy;
 mod refresher;
 mod shared;
+mod shutdown;
 mod status;
+mod step_up;
 mod token;
 
 #[cfg(feature = "pool")]
@@ -42,5 +44,7 @@ pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub use shared::Rejection;
+pub use shutdown::Shutdown;
 pub use status::{State, Status};
+pub(crate) use step_up::SteppingUp;
 pub use token::Token;

@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) fetching: bool,
     /// Whether `refresh()` was called.
     pub(crate) requested: bool,
+    /// Whether an API asked for more than the current token has.
+    pub(crate) step_up: bool,
     /// The end of the pause after a failure.
     pub(crate) paused_until: Option<Moment>,
     /// The earliest moment for a fetch, however urgent: what the authorization server asked for,
@@ -64,6 +66,7 @@ pub(crate) fn plan_within(now: Moment, facts: &Facts, longest: Duration) -> Plan
     let (reason, due_in) = match facts.held {
         _ if facts.requested => (FetchReason::Requested, Duration::ZERO),
         None => (facts.missing, Duration::ZERO),
+        Some(_) if facts.step_up => (FetchReason::StepUp, Duration::ZERO),
         Some(held) => (FetchReason::Due, held.refresh.remaining(now)),
     };
     let until = |moment: Option<Moment>| moment.map_or(Duration::ZERO, |m| left_by_boot(m, now));
@@ -134,6 +137,7 @@ mod tests {
             missing: FetchReason::Initial,
             fetching: false,
             requested: false,
+            step_up: false,
             paused_until: None,
             not_before: None,
         }

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
-    fetch::Fetch,
+    fetch::{Fetch, revoke},
     plan::{Facts, Held, Plan, plan},
     policy::Policy,
     shared::Shared,
@@ -20,7 +23,7 @@ use crate::{
     error::Error,
     observe::{Event, FetchReason},
     slot::Validity,
-    source::{DynTokenSource, FetchContext},
+    source::{DynTokenSource, FetchContext, StepUp},
     time::{Clock, Moment, instant_in},
     token::TokenSet,
 };
@@ -90,6 +93,7 @@ impl<'a> Task<'a> {
             missing: FetchReason::Initial,
             fetching: false,
             requested: false,
+            step_up: false,
             paused_until: None,
             not_before: None,
         };
@@ -108,10 +112,10 @@ impl<'a> Task<'a> {
     }
 
     async fn run(mut self) {
-        loop {
+        let mut revoke = loop {
             let asked = self.shared.take_requests();
             if asked.end {
-                break;
+                break asked.revoke;
             }
             self.facts.requested |= asked.refresh;
             // By its number: a newer token may have been published since the report.
@@ -120,6 +124,7 @@ impl<'a> Task<'a> {
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
             }
+            self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
             if let Some(held) = &mut self.facts.held {
                 held.notice_jump(now, self.random.f64());
@@ -129,11 +134,35 @@ impl<'a> Task<'a> {
                 Plan::Fetch(reason) => self.start(now, reason),
                 Plan::Sleep(time) => self.idle(now, time).await,
             }
-        }
+        };
         // A fetch under way is finished: it may have rotated a refresh token. If the runtime or
         // the deadline ends it first, nothing more can be done.
-        if let Some(fetch) = &mut self.fetch {
-            let _ = fetch.ended().await;
+        if let Some(fetch) = &mut self.fetch
+            && let Ok(token) = fetch.ended().await
+        {
+            self.previous = Some(Arc::new(token));
+        }
+        revoke.append(&mut self.shared.take_requests().revoke);
+        if !revoke.is_empty() {
+            self.revoke(revoke).await;
+        }
+    }
+
+    /// Revokes the last tokens. They are out of service before, whatever becomes of the call.
+    async fn revoke(mut self, asked: Vec<oneshot::Sender<Result<(), Error>>>) {
+        self.shared.stop();
+        let cx = FetchContext {
+            previous: self.previous.take(),
+            reason: FetchReason::Requested,
+            step_up: StepUp::default(),
+            deadline: instant_in(self.shared.policy.fetch_timeout),
+            clock: self.clock.clone(),
+            stored: false,
+        };
+        let outcome = revoke(self.source.clone(), cx).await;
+        for sender in asked {
+            // Whoever asked may have lost interest.
+            let _ = sender.send(outcome.clone());
         }
     }
 
@@ -143,8 +172,14 @@ impl<'a> Task<'a> {
         let Some(outcome) = next(self.fetch.as_mut(), self.shared, time).await else { return };
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
-        if let Err(error) = outcome.and_then(|token| self.publish(&fetch, token)) {
-            self.fail(&fetch, &error);
+        let outcome = outcome.and_then(|token| self.publish(&fetch, token));
+        self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
+        match outcome {
+            Ok(()) => {}
+            Err(error) if fetch.reason == FetchReason::StepUp && !error.is_retryable() => {
+                self.refuse_step_up(&error);
+            }
+            Err(error) => self.fail(&fetch, &error),
         }
     }
 
@@ -163,9 +198,11 @@ impl<'a> Task<'a> {
         self.facts.requested = false;
         self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
         self.shared.sink.emit(&Event::Fetching { reason });
+        let step_up = self.shared.step_ups().begin(reason == FetchReason::StepUp);
         self.fetch = Some(Fetch::start(
             self.source.clone(),
             FetchContext {
+                step_up,
                 previous: self.previous.clone(),
                 reason,
                 deadline: instant_in(self.shared.policy.fetch_timeout),
@@ -225,6 +262,26 @@ impl<'a> Task<'a> {
             took: fetch.started.elapsed(),
         });
         Ok(())
+    }
+
+    /// The token stays as good as it was, and so does its renewal.
+    fn refuse_step_up(&mut self, error: &Error) {
+        let now = self.clock.now();
+        let held = self.facts.held;
+        self.shared.status.send_modify(|status| {
+            if status.state == State::Due {
+                status.state = State::Fresh;
+            }
+            status.fetching = false;
+            status.finished += 1;
+        });
+        self.shared.sink.emit(&Event::Failed {
+            reason: FetchReason::StepUp,
+            error,
+            failures: self.failures,
+            retry_in: held.map_or(Duration::ZERO, |held| held.refresh.remaining(now)),
+            holds_token: held.is_some(),
+        });
     }
 
     fn fail(&mut self, fetch: &Fetch, error: &Error) {

@@ -9,18 +9,20 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
 use super::{
     policy::Policy,
     status::{State, Status},
+    step_up::{StepUps, SteppingUp},
 };
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Sink},
     slot::{Entry, Slot},
+    source::StepUp,
 };
 
 /// What handles and the refresher share.
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     pub(super) sink: Sink,
     pub(super) status: watch::Sender<Status>,
     inbox: Mutex<Inbox>,
+    step_ups: Mutex<StepUps>,
     wake: Notify,
     waiting: AtomicUsize,
 }
@@ -44,6 +47,8 @@ pub(super) struct Inbox {
     pub(super) rejected: Option<u64>,
     /// `shutdown()` was called, or the last handle is gone.
     pub(super) end: bool,
+    /// Who wants the tokens revoked at the end, and to know what became of it.
+    pub(super) revoke: Vec<oneshot::Sender<Result<(), Error>>>,
     last_rejection: Option<Instant>,
 }
 
@@ -68,6 +73,7 @@ impl Shared {
             sink,
             status: watch::Sender::new(Status::new()),
             inbox: Mutex::default(),
+            step_ups: Mutex::default(),
             wake: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
@@ -84,6 +90,20 @@ impl Shared {
     pub(super) fn request(&self, what: impl FnOnce(&mut Inbox)) {
         what(&mut self.inbox());
         self.wake.notify_one();
+    }
+
+    /// Asks the refresher to end and to revoke the tokens. The answer never comes if it has ended.
+    pub(super) fn request_revocation(&self) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        self.request(|inbox| {
+            inbox.end = true;
+            inbox.revoke.push(sender);
+        });
+        // Afterwards: either this sees the end, or the end sees what was asked.
+        if self.status.borrow().state == State::Stopped {
+            self.inbox().revoke.clear();
+        }
+        receiver
     }
 
     /// Until somebody asks for something.
@@ -116,6 +136,27 @@ impl Shared {
         self.wake.notify_one();
         self.sink.emit(&Event::Rejected { epoch });
         Rejection::Accepted
+    }
+
+    /// Asks for a token with more than the one of this epoch has. `None` if that would be in vain;
+    /// if there is a newer token already, it is tried first.
+    pub(super) fn step_up(&self, epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
+        if self.slot.newer_than(epoch).is_some() {
+            return Some(SteppingUp::Done);
+        }
+        // While no token can be had, none with more can.
+        if self.status.borrow().failures > 0 {
+            return None;
+        }
+        let interval = self.policy.rejection_interval;
+        let asked = self.step_ups().ask(step_up, Instant::now(), interval)?;
+        self.wake.notify_one();
+        Some(asked)
+    }
+
+    pub(super) fn step_ups(&self) -> MutexGuard<'_, StepUps> {
+        // As with the inbox.
+        self.step_ups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a token newer than `after`, until `deadline`.
@@ -190,7 +231,11 @@ impl Shared {
 
     /// Marks the end: no token is served from here on, and nobody waits for one.
     pub(super) fn stop(&self) {
+        if self.status.borrow().state == State::Stopped {
+            return;
+        }
         self.slot.clear();
+        self.step_ups().close();
         self.status.send_modify(|status| {
             status.state = State::Stopped;
             status.fetching = false;
@@ -200,6 +245,7 @@ impl Shared {
                 "the token refresher has ended: it was shut down, or its runtime is gone",
             ));
         });
+        self.inbox().revoke.clear();
         self.sink.emit(&Event::Stopped);
     }
 

@@ -1,7 +1,15 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use http::HeaderValue;
+#[cfg(feature = "dpop")]
+use http::{Method, Uri};
 
+#[cfg(feature = "dpop")]
+use crate::{
+    dpop::{DpopKey, Proof, ProofUrl, Role},
+    error::{Error, ErrorKind},
+    time::{Clock, SystemClock},
+};
 use crate::{slot::Entry, token::TokenSet};
 
 /// A token that is good now, for whatever is not HTTP or not behind the layer: a WebSocket
@@ -12,6 +20,11 @@ use crate::{slot::Entry, token::TokenSet};
 pub struct Token(pub(crate) Arc<Entry>);
 
 impl Token {
+    /// Whether the token is good with a proof only.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.0.is_bound()
+    }
+
     /// The token's number, for [`TokenHandle::reject`](super::TokenHandle::reject).
     pub fn epoch(&self) -> u64 {
         self.0.epoch()
@@ -20,6 +33,35 @@ impl Token {
     /// The value of the `Authorization` header, marked sensitive.
     pub fn header_value(&self) -> HeaderValue {
         self.0.header().clone()
+    }
+}
+
+#[cfg(feature = "dpop")]
+impl Token {
+    /// Signs a proof for a request that is not sent through the layer, such as a WebSocket
+    /// handshake: the value of its `DPoP` header ([RFC 9449 §4.2]). `None` if the token is not bound
+    /// to a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Origin`] when the URI is not absolute; [`ErrorKind::Credential`] when the
+    /// cryptographic library fails.
+    ///
+    /// [RFC 9449 §4.2]: https://www.rfc-editor.org/rfc/rfc9449#section-4.2
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_proof(&self, method: &Method, uri: &Uri) -> Result<Option<HeaderValue>, Error> {
+        let Some((key, hash)) = self.binding() else { return Ok(None) };
+        let Some(url) = ProofUrl::of_uri(uri) else {
+            return Err(Error::new(ErrorKind::Origin, "a proof needs an absolute URI"));
+        };
+        let now = SystemClock::new().coarse_wall();
+        let proof = Proof { method, url, now, token_hash: Some(hash) };
+        key.prove(&proof, &key.server(Role::Resource, url)).map(Some)
+    }
+
+    /// The key that the token is bound to, and what proofs of it say of the token.
+    pub(crate) fn binding(&self) -> Option<(&DpopKey, &str)> {
+        self.0.binding()
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -37,11 +38,11 @@ impl Slot {
     }
 
     /// Puts the current token into `headers` and returns its epoch; `None` if there is no token
-    /// that is good.
+    /// that is good by itself.
     #[inline]
     pub(crate) fn inject(&self, headers: &mut HeaderMap) -> Option<u64> {
         let current = self.current.load();
-        let entry = self.good(&current)?;
+        let entry = self.good(&current).filter(|entry| !entry.is_bound())?;
         headers.insert(AUTHORIZATION, entry.header().clone());
         Some(entry.epoch())
     }
@@ -51,6 +52,11 @@ impl Slot {
         let current = self.current.load();
         self.good(&current).filter(|entry| entry.epoch() > after)?;
         Guard::into_inner(current)
+    }
+
+    /// What time it is, a few milliseconds late at most.
+    pub(crate) fn coarse_wall(&self) -> SystemTime {
+        self.clock.coarse_wall()
     }
 
     /// The current token, good or not.

@@ -4,6 +4,8 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::sharded::this_shard;
+#[cfg(feature = "dpop")]
+use crate::dpop::{DpopKey, token_hash};
 use crate::{time::Moment, token::TokenSet};
 
 /// From when to when a token is good.
@@ -22,6 +24,9 @@ pub(crate) struct Entry {
     validity: Validity,
     headers: Box<[HeaderValue]>,
     token: Arc<TokenSet>,
+    /// The token's hash, if it is bound to a key: for its proofs.
+    #[cfg(feature = "dpop")]
+    hash: Option<Box<str>>,
 }
 
 impl Entry {
@@ -33,7 +38,31 @@ impl Entry {
         validity: Validity,
         headers: Box<[HeaderValue]>,
     ) -> Self {
-        Self { slot, epoch, validity, headers, token }
+        Self {
+            slot,
+            epoch,
+            validity,
+            headers,
+            #[cfg(feature = "dpop")]
+            hash: token.dpop_key().map(|_| token_hash(token.access_token()).into()),
+            token,
+        }
+    }
+
+    /// Whether the token is good with a proof only.
+    #[cfg_attr(not(feature = "dpop"), expect(clippy::unused_self, reason = "no token is"))]
+    #[inline]
+    pub(crate) fn is_bound(&self) -> bool {
+        #[cfg(feature = "dpop")]
+        return self.hash.is_some();
+        #[cfg(not(feature = "dpop"))]
+        false
+    }
+
+    /// The key that the token is bound to, and the token's hash.
+    #[cfg(feature = "dpop")]
+    pub(crate) fn binding(&self) -> Option<(&DpopKey, &str)> {
+        self.token.dpop_key().zip(self.hash.as_deref())
     }
 
     /// The token's number in its slot, counted from 1.

@@ -34,7 +34,7 @@ pub struct Chain {
 
 /// A source and what it gave last. Clones share it.
 #[derive(Clone)]
-struct Link {
+pub(crate) struct Link {
     source: Arc<dyn DynTokenSource>,
     given: Arc<Mutex<Option<Arc<TokenSet>>>>,
 }
@@ -54,16 +54,21 @@ impl Chain {
 }
 
 impl Link {
-    fn new(source: impl TokenSource) -> Self {
+    pub(crate) fn new(source: impl TokenSource) -> Self {
         Self { source: Arc::new(source), given: Arc::default() }
     }
 
-    async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
+    pub(crate) async fn fetch(&self, mut cx: FetchContext) -> Result<TokenSet, Error> {
         // Not what another source gave: its refresh token is another server's.
         cx.previous.clone_from(&self.given());
         let token = self.source.fetch(cx).await?;
         *self.given() = Some(Arc::new(token.clone()));
         Ok(token)
+    }
+
+    pub(crate) async fn revoke(&self, mut cx: FetchContext) -> Result<(), Error> {
+        cx.previous = self.given().take();
+        self.source.revoke(cx).await
     }
 
     fn given(&self) -> MutexGuard<'_, Option<Arc<TokenSet>>> {
@@ -85,6 +90,15 @@ impl TokenSource for Chain {
             }
         }
         Err(error)
+    }
+
+    /// Each source revokes what it gave.
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        let mut outcome = self.first.revoke(cx.clone()).await;
+        for source in &self.others {
+            outcome = outcome.and(source.revoke(cx.clone()).await);
+        }
+        outcome
     }
 }
 

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::StepUp;
 use crate::{
     observe::FetchReason,
     time::{Clock, SystemClock},
@@ -16,6 +17,8 @@ pub struct FetchContext {
     pub previous: Option<Arc<TokenSet>>,
     /// Why a token is needed.
     pub reason: FetchReason,
+    /// What APIs have asked for beyond what the source asks for by itself; mostly nothing.
+    pub step_up: StepUp,
     /// When the fetch is given up.
     pub deadline: Instant,
     /// The clock to judge absolute times by.
@@ -31,6 +34,7 @@ impl FetchContext {
         Self {
             previous: None,
             reason: FetchReason::Initial,
+            step_up: StepUp::default(),
             deadline: Instant::now() + Duration::from_secs(30),
             clock: Arc::new(SystemClock::new()),
             stored: false,

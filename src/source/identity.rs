@@ -1,6 +1,8 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::TokenSource;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{secret::SecretSource, token::Scopes};
 
 /// What tells the tokens of one source from those of another.
@@ -28,6 +30,8 @@ pub struct Identity {
     /// What the subject gave, or is told by.
     pub(crate) credentials: Vec<SecretSource>,
     pub(crate) key_thumbprint: Option<String>,
+    #[cfg(feature = "dpop")]
+    pub(crate) dpop_key: Option<DpopKey>,
     pub(crate) rotates: bool,
 }
 
@@ -42,6 +46,8 @@ impl Identity {
             subject: None,
             credentials: Vec::new(),
             key_thumbprint: None,
+            #[cfg(feature = "dpop")]
+            dpop_key: None,
             rotates: false,
         }
     }
@@ -83,6 +89,19 @@ impl Identity {
     #[must_use]
     pub fn key_thumbprint(mut self, thumbprint: impl Into<String>) -> Self {
         self.key_thumbprint = Some(thumbprint.into());
+        self
+    }
+
+    /// Sets the key that the tokens are bound to ([RFC 9449]), and its thumbprint. A key that is
+    /// made anew by each process gives each a record of its own.
+    ///
+    /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop_key(mut self, key: DpopKey) -> Self {
+        self.key_thumbprint = Some(key.thumbprint().to_owned());
+        self.dpop_key = Some(key);
         self
     }
 

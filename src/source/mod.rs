@@ -23,10 +23,12 @@ mod function;
 #[cfg(feature = "store")]
 mod identity;
 mod service;
+mod step_up;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use chain::Chain;
+pub(crate) use chain::Link;
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
@@ -34,8 +36,12 @@ pub use function::{SourceFn, source_fn};
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use identity::{Identified, Identity};
 pub use service::FromService;
+pub use step_up::StepUp;
 
-use crate::{error::Error, token::TokenSet};
+use crate::{
+    error::{Error, ErrorKind},
+    token::TokenSet,
+};
 
 /// Obtains tokens.
 pub trait TokenSource: Send + Sync + 'static {
@@ -49,11 +55,32 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whatever kept the token from being had; [`Error::other`] wraps any error. The refresher
     /// tries again: soon if the error is [retryable](Error::is_retryable), slowly if it is not.
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send;
+
+    /// Revokes the last token set, `cx.previous`, at whoever issued it, and forgets what the source
+    /// itself keeps of it, whatever becomes of the call. Nothing is fetched afterwards.
+    ///
+    /// Default: it cannot be done.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the tokens from being revoked: they live on until they expire.
+    fn revoke(&self, cx: FetchContext) -> impl Future<Output = Result<(), Error>> + Send {
+        let nothing = cx.previous.is_none();
+        async move { if nothing { Ok(()) } else { Err(cannot_revoke()) } }
+    }
+}
+
+fn cannot_revoke() -> Error {
+    Error::new(ErrorKind::Configuration, "this source of tokens cannot revoke them")
 }
 
 impl<T: TokenSource> TokenSource for Arc<T> {
     fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send {
         T::fetch(self, cx)
+    }
+
+    fn revoke(&self, cx: FetchContext) -> impl Future<Output = Result<(), Error>> + Send {
+        T::revoke(self, cx)
     }
 }
 
@@ -63,6 +90,11 @@ pub(crate) trait DynTokenSource: Send + Sync + 'static {
         &self,
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<TokenSet, Error>> + Send + '_>>;
+
+    fn revoke(
+        &self,
+        cx: FetchContext,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>>;
 }
 
 impl<T: TokenSource> DynTokenSource for T {
@@ -71,5 +103,12 @@ impl<T: TokenSource> DynTokenSource for T {
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<TokenSet, Error>> + Send + '_>> {
         Box::pin(TokenSource::fetch(self, cx))
+    }
+
+    fn revoke(
+        &self,
+        cx: FetchContext,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
+        Box::pin(TokenSource::revoke(self, cx))
     }
 }

@@ -192,7 +192,14 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
         if state == RecordState::Dead && who.origin.is_some() && origin != who.origin {
             return ignored;
         }
-        Entry { generation, state, tokens }
+        let Some(tokens) = tokens else { return Entry { generation, state, tokens: None } };
+        match tokens.with_key_of(&self.identity) {
+            Some(tokens) => Entry { generation, state, tokens: Some(tokens) },
+            None => {
+                self.sink.emit(&Event::RecordIgnored { what: "key" });
+                ignored
+            }
+        }
     }
 }
 
@@ -214,6 +221,18 @@ impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
             return outcome;
         }
         Renewal::new(self, &mut state, &cx)?.run().await
+    }
+
+    /// Revokes the newest tokens, and marks the record, so that no other process uses them. All who
+    /// share the record lose them.
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, "another fetch of the same source took all the time")
+        })?;
+        self.identify(&mut state, &cx).await?;
+        let outcome = Renewal::new(self, &mut state, &cx)?.revoke().await;
+        state.memory = Memory::default();
+        outcome
     }
 }
 

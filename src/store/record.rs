@@ -11,7 +11,8 @@ use super::stamp::Stamp;
 use crate::{
     error::{Error, ErrorKind},
     secret::{Members, Secret},
-    token::{Scopes, TokenSet},
+    source::Identity,
+    token::{Scopes, TokenSet, TokenType},
 };
 
 /// What a store keeps of one credential: its newest tokens, what they are for, and how far their
@@ -46,6 +47,9 @@ pub enum RecordState {
 pub(super) struct Tokens {
     pub(super) set: Arc<TokenSet>,
     pub(super) expires_at: Option<SystemTime>,
+    /// The token is bound to the key of the stamp's thumbprint. The set has the key only once
+    /// whoever uses it has given it.
+    pub(super) is_bound: bool,
 }
 
 impl Record {
@@ -68,9 +72,9 @@ impl Record {
         put("state", self.state.as_str().into());
         put("for", self.stamp.to_value());
         put("origin", self.origin.clone().into());
-        if let Some(Tokens { set, expires_at }) = &self.tokens {
+        if let Some(Tokens { set, expires_at, is_bound }) = &self.tokens {
             put("access_token", set.access_token().expose().into());
-            put("token_type", set.token_type().scheme().into());
+            put("token_type", if *is_bound { BOUND } else { UNBOUND }.into());
             put("refresh_token", set.refresh_token().map(Secret::expose).into());
             put("scope", set.scopes().map(Scopes::to_string).into());
             put("expires_at_ms", expires_at.map(milliseconds_of).into());
@@ -112,9 +116,11 @@ impl Record {
             duration("expires_at_ms").and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
         let mut tokens = None;
         if let Some(access_token) = text("access_token") {
-            if text("token_type") != Some("Bearer") {
-                return Err(unreadable("its token is of an unknown type"));
-            }
+            let is_bound = match text("token_type") {
+                Some(UNBOUND) => false,
+                Some(BOUND) => true,
+                _ => return Err(unreadable("its token is of an unknown type")),
+            };
             let mut set = TokenSet::bearer(access_token)?;
             if let Some(refresh_token) = text("refresh_token") {
                 set = set.with_refresh_token(refresh_token);
@@ -135,7 +141,7 @@ impl Record {
             if let Some(others) = members.take("members").and_then(Members::from_value) {
                 set = set.with_members(others);
             }
-            tokens = Some(Tokens { set: Arc::new(set), expires_at });
+            tokens = Some(Tokens { set: Arc::new(set), expires_at, is_bound });
         }
         Ok(Self { stamp: Arc::new(stamp), origin, generation, state, tokens })
     }
@@ -160,7 +166,22 @@ impl Tokens {
     /// Tokens that were asked for at this wall-clock time.
     pub(super) fn new(set: TokenSet, asked_at: SystemTime) -> Self {
         let expires_at = set.lifetime().and_then(|lifetime| asked_at.checked_add(lifetime));
-        Self { set: Arc::new(set), expires_at }
+        let is_bound = set.token_type() != TokenType::Bearer;
+        Self { set: Arc::new(set), expires_at, is_bound }
+    }
+
+    /// The tokens with the key that they are bound to, if it is among what the identity has.
+    pub(super) fn with_key_of(self, identity: &Identity) -> Option<Self> {
+        if !self.is_bound {
+            return Some(self);
+        }
+        #[cfg(feature = "dpop")]
+        if let Some(key) = &identity.dpop_key {
+            let set = Arc::unwrap_or_clone(self.set).with_dpop_key(key.clone());
+            return Some(Self { set: Arc::new(set), ..self });
+        }
+        let _ = identity;
+        None
     }
 
     /// What is left of the life of the access token; `None` if nobody said.
@@ -215,6 +236,8 @@ fn unreadable(problem: &'static str) -> Error {
 }
 
 const VERSION: u64 = 1;
+const UNBOUND: &str = "Bearer";
+const BOUND: &str = "DPoP";
 
 #[cfg(test)]
 mod tests;

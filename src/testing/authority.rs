@@ -10,7 +10,8 @@ use super::{
 };
 
 /// An authorization server for tests: `/token` ([RFC 6749]: client credentials and refresh
-/// tokens), `/revoke` ([RFC 7009]) and `/introspect` ([RFC 7662]).
+/// tokens), `/revoke` ([RFC 7009]) and `/introspect` ([RFC 7662]). Its metadata names them
+/// ([RFC 8414]); its [`url`](Self::url) is the issuer.
 ///
 /// A clone is another handle to the same server, and what it sets acts at once. With the last
 /// handle the listener and its connections end.
@@ -18,6 +19,7 @@ use super::{
 /// [RFC 6749]: https://www.rfc-editor.org/rfc/rfc6749
 /// [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
 /// [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
+/// [RFC 8414]: https://www.rfc-editor.org/rfc/rfc8414
 #[derive(Clone)]
 pub struct AuthorizationServer {
     endpoints: Arc<Endpoints>,
@@ -33,7 +35,7 @@ impl AuthorizationServer {
     pub async fn start() -> io::Result<Self> {
         let endpoints = Arc::new(Endpoints::default());
         let host = Arc::new(Host::start(endpoints.clone()).await?);
-        Ok(Self { endpoints, host })
+        Ok(Self::new(endpoints, host))
     }
 
     /// A server without a socket, reached through [`service`](Self::service) only. It calls itself
@@ -41,6 +43,11 @@ impl AuthorizationServer {
     pub fn in_process() -> Self {
         let endpoints = Arc::new(Endpoints::default());
         let host = Arc::new(Host::in_process(endpoints.clone(), "https://as.test"));
+        Self::new(endpoints, host)
+    }
+
+    fn new(endpoints: Arc<Endpoints>, host: Arc<Host>) -> Self {
+        host.url().clone_into(&mut endpoints.state().issuer);
         Self { endpoints, host }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) clients: Clients,
     pub(super) script: Script,
     pub(super) requests: Vec<Recorded>,
+    /// The server's own URL.
+    pub(super) issuer: String,
     pub(super) issued: usize,
     pub(super) reuse_detected: bool,
     pub(super) lifetime: Duration,
@@ -46,6 +48,7 @@ impl Default for State {
             clients: Clients::default(),
             script: Script::default(),
             requests: Vec::new(),
+            issuer: String::new(),
             issued: 0,
             reuse_detected: false,
             lifetime: Duration::from_secs(3600),
@@ -72,8 +75,12 @@ impl Site for Endpoints {
         state.requests.push(request.clone());
         let (endpoint, reply): (Endpoint, _) = match request.path() {
             TOKEN_PATH => (State::token, state.script.next()),
-            "/revoke" => (State::revoke, Reply::honest()),
-            "/introspect" => (State::introspect, Reply::honest()),
+            REVOKE_PATH => (State::revoke, Reply::honest()),
+            INTROSPECT_PATH => (State::introspect, Reply::honest()),
+            METADATA_PATH => {
+                let metadata = || state.metadata(&request.method);
+                return Answer::new(Reply::honest(), &request.method, metadata);
+            }
             _ => return Answer::status(StatusCode::NOT_FOUND),
         };
         Answer::new(reply, &request.method, || state.serve(endpoint, &request))
@@ -83,13 +90,29 @@ impl Site for Endpoints {
 type Endpoint = fn(&mut State, &Recorded) -> Result<http::Response<Bytes>, Refusal>;
 
 impl State {
+    /// RFC 8414 §3
+    fn metadata(&self, method: &Method) -> http::Response<Bytes> {
+        if method != Method::GET {
+            return not_allowed("GET");
+        }
+        let url = |path| format!("{}{path}", self.issuer);
+        let methods = ["client_secret_basic", "client_secret_post", "none"];
+        let body = json!({
+            "issuer": self.issuer,
+            "token_endpoint": url(TOKEN_PATH),
+            "revocation_endpoint": url(REVOKE_PATH),
+            "introspection_endpoint": url(INTROSPECT_PATH),
+            "response_types_supported": [],
+            "grant_types_supported": ["client_credentials", "refresh_token"],
+            "token_endpoint_auth_methods_supported": methods,
+        });
+        json_response(StatusCode::OK, &body)
+    }
+
     /// What all three endpoints ask of a request, and then the endpoint.
     fn serve(&mut self, endpoint: Endpoint, request: &Recorded) -> http::Response<Bytes> {
         if request.method != Method::POST {
-            let mut response = http::Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("POST"));
-            return response;
+            return not_allowed("POST");
         }
         well_formed(request)
             .and_then(|()| endpoint(self, request))
@@ -197,6 +220,13 @@ impl State {
     }
 }
 
+fn not_allowed(allowed: &'static str) -> http::Response<Bytes> {
+    let mut response = http::Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, http::HeaderValue::from_static(allowed));
+    response
+}
+
 fn well_formed(request: &Recorded) -> Result<(), Refusal> {
     let content_type = request.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -216,3 +246,6 @@ fn well_formed(request: &Recorded) -> Result<(), Refusal> {
 }
 
 pub(super) const TOKEN_PATH: &str = "/token";
+const REVOKE_PATH: &str = "/revoke";
+const INTROSPECT_PATH: &str = "/introspect";
+const METADATA_PATH: &str = "/.well-known/oauth-authorization-server";

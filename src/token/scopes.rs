@@ -23,6 +23,11 @@ impl Scopes {
         Ok(())
     }
 
+    /// Adds all scope tokens of another set.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
     /// Whether a scope token is in the set.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.contains(scope)

@@ -4,6 +4,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Scopes;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
     error::{Error, ErrorKind},
     secret::{Members, Secret},
@@ -17,6 +19,11 @@ use crate::{
 pub enum TokenType {
     /// `Authorization: Bearer …` ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
     Bearer,
+    /// `Authorization: DPoP …`, with a proof of the key that the token is bound to
+    /// ([RFC 9449 §7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)).
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    Dpop,
 }
 
 impl TokenType {
@@ -24,6 +31,8 @@ impl TokenType {
     pub fn scheme(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
+            #[cfg(feature = "dpop")]
+            Self::Dpop => "DPoP",
         }
     }
 }
@@ -42,6 +51,8 @@ pub struct TokenSet {
     refresh_token: Option<Secret>,
     scopes: Option<Scopes>,
     members: Members,
+    #[cfg(feature = "dpop")]
+    dpop_key: Option<DpopKey>,
 }
 
 impl TokenSet {
@@ -71,7 +82,20 @@ impl TokenSet {
             refresh_token: None,
             scopes: None,
             members: Members::default(),
+            #[cfg(feature = "dpop")]
+            dpop_key: None,
         })
+    }
+
+    /// Says that the token is bound to a key: it is presented with a proof of it, and its type is
+    /// [`TokenType::Dpop`].
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn with_dpop_key(mut self, key: DpopKey) -> Self {
+        self.token_type = TokenType::Dpop;
+        self.dpop_key = Some(key);
+        self
     }
 
     /// Sets how long the token lives, counted from when it was asked for (`expires_in`).
@@ -144,6 +168,13 @@ impl TokenSet {
     /// How the access token is presented.
     pub fn token_type(&self) -> TokenType {
         self.token_type
+    }
+
+    /// The key that the token is bound to, if it is bound to one.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.dpop_key.as_ref()
     }
 
     /// How long the token lives, counted from when it was asked for; `None` if unknown.

@@ -7,6 +7,7 @@
 #![cfg(all(feature = "testing", feature = "reqwest", feature = "tracing"))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+mod calls;
 mod record;
 mod run;
 mod scan;

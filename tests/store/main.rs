@@ -3,6 +3,8 @@
 #![cfg(feature = "store")]
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic")]
 
+#[cfg(feature = "dpop")]
+mod bound;
 #[expect(dead_code, unreachable_pub, reason = "other tests use it too")]
 #[path = "../common/clock.rs"]
 mod clock;
@@ -13,6 +15,7 @@ mod lost;
 mod redis;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
+mod revoked;
 mod shared;
 mod start;
 

@@ -4,8 +4,10 @@ use std::{
     fs,
     net::TcpListener,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::temporary::Temporary;
 

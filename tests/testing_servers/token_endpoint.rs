@@ -209,3 +209,22 @@ async fn a_script_is_played_in_order_then_always_then_honestly() {
     server.honest();
     assert_eq!(exchange(&server, CLIENT_CREDENTIALS).await.0, 200);
 }
+
+#[tokio::test]
+async fn the_metadata_names_the_server_and_its_endpoints() {
+    for server in [AuthorizationServer::in_process(), AuthorizationServer::start().await.unwrap()] {
+        let place = format!("{}/.well-known/oauth-authorization-server", server.url());
+        let request = http::Request::get(&place).body(http_body_util::Empty::new()).unwrap();
+        let response = call(server.service(), request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let metadata = body_of(response).await;
+        assert_eq!(text(&metadata, "issuer"), server.url());
+        assert_eq!(text(&metadata, "token_endpoint"), server.token_endpoint());
+        assert_eq!(text(&metadata, "revocation_endpoint"), format!("{}/revoke", server.url()));
+        let response = call(server.service(), form(&place, "")).await.unwrap();
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()["allow"], "GET");
+        // It is recorded, and is no token request.
+        assert_eq!((server.requests().len(), server.token_request_count()), (2, 0));
+    }
+}

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(feature = "dpop")]
+use crate::dpop::{DpopAlgorithm, DpopKey};
 
 #[test]
 fn trs_01_a_success_needs_a_token_that_is_a_string() {
@@ -23,6 +25,17 @@ fn trs_02_the_token_type_is_compared_without_case_and_an_unknown_one_is_not_used
         let text = error.to_string();
         assert!(text.contains(&format!("\"{name}\"")) && !text.contains("hidden"), "{text}");
     }
+    #[cfg(feature = "dpop")]
+    for name in ["dPoP", "DPoP", "dpop"] {
+        let key = DpopKey::generate(DpopAlgorithm::EdDsa).unwrap();
+        let body = format!(r#"{{"access_token":"t","token_type":"{name}"}}"#);
+        for accepted in [Accepted::Dpop(key.clone()), Accepted::Either(key.clone())] {
+            let token =
+                read_with(&Rules { accepted, ..LENIENT }, &answer(200, JSON, &*body)).unwrap();
+            assert_eq!(token.token_type(), TokenType::Dpop);
+            assert_eq!(token.dpop_key().unwrap().thumbprint(), key.thumbprint());
+        }
+    }
     let forged = json(r#"{"access_token":"t","token_type":"x\n\u001b[1m"}"#).unwrap_err();
     assert!(forged.to_string().contains(r"x\u{a}\u{1b}[1m"), "{forged}");
     assert!(json(r#"{"access_token":"t","token_type":1}"#).is_err());
@@ -31,6 +44,12 @@ fn trs_02_the_token_type_is_compared_without_case_and_an_unknown_one_is_not_used
 #[test]
 fn trs_03_a_missing_type_is_an_error_unless_bearer_is_assumed() {
     let assuming = Rules { assume_bearer: true, ..LENIENT };
+    #[cfg(feature = "dpop")]
+    {
+        let accepted = Accepted::Dpop(DpopKey::generate(DpopAlgorithm::EdDsa).unwrap());
+        let bound = Rules { accepted, ..assuming.clone() };
+        assert!(read_with(&bound, &answer(200, JSON, r#"{"access_token":"t"}"#)).is_err());
+    }
     for body in [r#"{"access_token":"t"}"#, r#"{"access_token":"t","token_type":null}"#] {
         let error = json(body).unwrap_err();
         assert!(error.to_string().contains("assume_bearer()"), "{error}");

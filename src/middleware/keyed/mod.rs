@@ -3,7 +3,10 @@
 mod layer;
 mod service;
 
-use std::{hash::Hash, time::Duration};
+use std::{
+    hash::Hash,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -15,7 +18,8 @@ use crate::{
     error::Error,
     observe::Event,
     pool::{TenantId, TokenPool},
-    refresh::{Rejection, Token},
+    refresh::{Rejection, SteppingUp, Token},
+    source::StepUp,
 };
 
 impl<K> Tokens for TokenPool<K>
@@ -35,6 +39,19 @@ where
 
     fn reject_older(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
         self.reject_older(id, epoch, min_age)
+    }
+
+    fn bound(&self, key: &K) -> Option<(TenantId, Token)> {
+        self.current_of(key).filter(|(_, token)| token.is_bound())
+    }
+
+    fn coarse_wall(&self) -> SystemTime {
+        self.coarse_wall()
+    }
+
+    /// The keeper renews the tokens of many, each by the same rules.
+    fn ask_step_up(&self, _: TenantId, _: u64, _: StepUp) -> Option<SteppingUp> {
+        None
     }
 
     fn emit(&self, id: TenantId, event: &Event<'_>) {

@@ -11,10 +11,11 @@ use tower_service::Service;
 use super::{
     super::{
         NoReplay, ResponseFuture,
-        attempt::{Sent, wait_and_send},
+        attempt::{Sent, authorize, wait_and_send},
         context::{Context, Exempt},
         future::Watch,
         replay::Replay,
+        tokens::Tokens,
     },
     MissingKey,
 };
@@ -100,20 +101,10 @@ where
             return self.pass(request, Exempt::NoKey);
         };
         let Some((owner, epoch)) = self.context.tokens.inject(&key, request.headers_mut()) else {
-            let (request, kept) = self.replay.keep(request);
-            // The ready service travels with the request; a clone takes its place.
-            let clone = self.inner.clone();
-            let service = mem::replace(&mut self.inner, clone);
-            let context = self.context.clone();
-            return ResponseFuture::slow(wait_and_send::<S, Q, R, _>(
-                context, key, service, request, kept,
-            ));
+            return self.prove_or_wait(key, request);
         };
         let sent = Sent::new(&request, owner, epoch);
-        let (request, kept) = self.replay.keep(request);
-        let response = self.inner.call(request);
-        let again = kept.map(|kept| (self.inner.clone(), kept));
-        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
+        self.send(request, sent)
     }
 }
 
@@ -121,6 +112,48 @@ impl<S, K, F, R> KeyedOAuth<S, K, F, R>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
+    /// Sends a request that has its token.
+    #[inline]
+    fn send<Q>(
+        &mut self,
+        request: Q,
+        sent: Sent<<TokenPool<K> as Tokens>::Owner>,
+    ) -> ResponseFuture<S, Q, R, TokenPool<K>>
+    where
+        R: Replay<Q>,
+        S: Service<R::Sent> + Clone,
+    {
+        let (request, kept) = self.replay.keep(request);
+        let response = self.inner.call(request);
+        let again = kept.map(|kept| (self.inner.clone(), kept));
+        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
+    }
+
+    /// Sends a request with a token that needs a proof, or once there is a token.
+    #[cold]
+    fn prove_or_wait<Q>(&mut self, key: K, mut request: Q) -> ResponseFuture<S, Q, R, TokenPool<K>>
+    where
+        Q: HttpRequest + 'static,
+        R: Replay<Q> + 'static,
+        S: Service<R::Sent> + Clone + Send + 'static,
+        S::Response: HttpResponse + Send,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        if let Some((owner, token)) = self.context.tokens.bound(&key) {
+            return match authorize(&self.context, &mut request, owner, &token) {
+                Ok(sent) => self.send(request, sent),
+                Err(error) => ResponseFuture::failed(error),
+            };
+        }
+        let (request, kept) = self.replay.keep(request);
+        // The ready service travels with the request; a clone takes its place.
+        let clone = self.inner.clone();
+        let service = mem::replace(&mut self.inner, clone);
+        let context = self.context.clone();
+        ResponseFuture::slow(wait_and_send::<S, Q, R, _>(context, key, service, request, kept))
+    }
+
     /// Sends a request without a token, or refuses it.
     #[cold]
     fn pass<Q>(&mut self, request: Q, exempt: Exempt) -> ResponseFuture<S, Q, R, TokenPool<K>>

@@ -9,9 +9,9 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body that can be sent a second time. See [`Buffered`](super::Buffered).
+/// A body that can be sent again. See [`Buffered`](super::Buffered).
 pub struct ReplayBody<B> {
-    /// What the first attempt has sent, and is sent again.
+    /// What earlier attempts have sent, and is sent again.
     again: Vec<Bytes>,
     again_at: usize,
     source: Source<B>,
@@ -25,10 +25,10 @@ enum Source<B> {
     Trailers(Option<HeaderMap>),
 }
 
-/// What the first attempt leaves for a second one.
+/// What an attempt leaves for the next one.
 pub(super) struct Record<B>(Mutex<Kept<B>>);
 
-/// What a replay needs. Complete once the first attempt has given its source back.
+/// What a replay needs. Complete once the last attempt has given its source back.
 struct Kept<B> {
     sent: Vec<Bytes>,
     room: usize,
@@ -52,6 +52,17 @@ impl<B> ReplayBody<B> {
         let source = Source::Body(Box::pin(body));
         Self { again: Vec::new(), again_at: 0, source, record }
     }
+
+    /// The body once more, recorded further. `None` if it was too large, or if the connection still
+    /// holds the last attempt's body.
+    pub(super) fn again(record: &Arc<Record<B>>) -> Option<Self> {
+        let mut kept = record.kept();
+        if kept.overflow {
+            return None;
+        }
+        let source = kept.rest.take()?;
+        Some(Self { again: kept.sent.clone(), again_at: 0, source, record: Some(record.clone()) })
+    }
 }
 
 impl<B> Record<B> {
@@ -63,17 +74,6 @@ impl<B> Record<B> {
             rest: None,
             overflow: false,
         }))
-    }
-
-    /// The body once more. `None` if it was too large, or if the connection still holds the first
-    /// attempt's body.
-    pub(super) fn again(&self) -> Option<ReplayBody<B>> {
-        let mut kept = self.kept();
-        if kept.overflow {
-            return None;
-        }
-        let source = kept.rest.take()?;
-        Some(ReplayBody { again: mem::take(&mut kept.sent), again_at: 0, source, record: None })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<B>> {
@@ -168,13 +168,13 @@ impl<B> ReplayBody<B> {
         self.give_back();
     }
 
-    /// Leaves what has not been sent to a second attempt.
+    /// Leaves what has not been sent to another attempt.
     fn give_back(&mut self) {
         let Some(record) = self.record.take() else { return };
         let mut kept = record.kept();
         let source = mem::replace(&mut self.source, Source::Trailers(None));
         kept.rest = Some(match source {
-            Source::Trailers(_) => Source::Trailers(kept.trailers.take()),
+            Source::Trailers(_) => Source::Trailers(kept.trailers.clone()),
             body @ Source::Body(_) => body,
         });
     }

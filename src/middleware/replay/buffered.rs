@@ -49,8 +49,9 @@ where
         (http::Request::from_parts(parts, body), Some(kept))
     }
 
-    fn again(kept: Self::Kept) -> Option<Self::Sent> {
-        Some(http::Request::from_parts(kept.parts, kept.record.again()?))
+    fn again(kept: &Self::Kept) -> Option<Self::Sent> {
+        let body = ReplayBody::again(&kept.record)?;
+        Some(http::Request::from_parts(kept.parts.clone(), body))
     }
 }
 
@@ -85,10 +86,10 @@ impl Replay<reqwest::Request> for Buffered {
         (request, Some(BufferedReqwest { head, body: Some(record) }))
     }
 
-    fn again(kept: BufferedReqwest) -> Option<reqwest::Request> {
-        let mut request = kept.head;
-        if let Some(record) = kept.body {
-            *request.body_mut() = Some(reqwest::Body::wrap(record.again()?));
+    fn again(kept: &BufferedReqwest) -> Option<reqwest::Request> {
+        let mut request = kept.head.try_clone()?;
+        if let Some(record) = &kept.body {
+            *request.body_mut() = Some(reqwest::Body::wrap(ReplayBody::again(record)?));
         }
         Some(request)
     }

@@ -21,8 +21,8 @@ impl<Q: CloneableRequest> Replay<Q> for CloneRequest {
         (request, kept)
     }
 
-    fn again(kept: Q) -> Option<Q> {
-        Some(kept)
+    fn again(kept: &Q) -> Option<Q> {
+        kept.try_clone()
     }
 }
 
@@ -72,7 +72,7 @@ impl<R: Replay<Q>, Q: HttpRequest> Replay<Q> for Idempotent<R> {
         }
     }
 
-    fn again(kept: R::Kept) -> Option<R::Sent> {
+    fn again(kept: &R::Kept) -> Option<R::Sent> {
         R::again(kept)
     }
 }

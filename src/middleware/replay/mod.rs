@@ -29,8 +29,9 @@ pub trait Replay<Q>: Clone {
     /// The request may have its token already; when it is sent again, a newer one takes its place.
     fn keep(&self, request: Q) -> (Self::Sent, Option<Self::Kept>);
 
-    /// The request once more; `None` if it turned out that it cannot be sent again.
-    fn again(kept: Self::Kept) -> Option<Self::Sent>;
+    /// The request once more; `None` if it turned out that it cannot be sent again. It may be asked
+    /// for twice: for another token, and for another proof of the token's key.
+    fn again(kept: &Self::Kept) -> Option<Self::Sent>;
 }
 
 /// Sends no request twice: the caller gets the refusal, and the next request a fresh token.
@@ -49,7 +50,7 @@ impl<Q: HttpRequest + Send + 'static> Replay<Q> for NoReplay {
         (request, None)
     }
 
-    fn again(kept: Infallible) -> Option<Q> {
-        match kept {}
+    fn again(kept: &Infallible) -> Option<Q> {
+        match *kept {}
     }
 }

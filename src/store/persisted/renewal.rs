@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     secret::Secret,
-    source::{FetchContext, TokenSource},
+    source::{FetchContext, StepUp, TokenSource},
     token::TokenSet,
 };
 
@@ -37,6 +37,8 @@ struct Wanted {
     old: Option<Secret>,
     /// Whether that one was not stored yet, so that storing it is all there is to do.
     was_unsaved: bool,
+    /// What APIs have asked for besides.
+    step_up: StepUp,
 }
 
 /// How the fetch's time is divided.
@@ -60,6 +62,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             reason: cx.reason,
             old: cx.previous.as_ref().map(|token| token.access_token().clone()),
             was_unsaved: state.memory.unsaved,
+            step_up: cx.step_up.clone(),
         };
         let times = Times::new(cx.deadline, persisted.settings.lock_wait);
         let (refusal, store_error) = (None, None);
@@ -108,6 +111,38 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             // Before the next wait: whoever drops the fetch then must not drop the tokens.
             self.state.memory = rotation.memory.clone();
         }
+    }
+
+    /// Revokes what is newest, whether it is stored or not, and stores that it is gone.
+    pub(super) async fn revoke(mut self) -> Result<(), Error> {
+        let rotates = self.persisted.identity.rotates;
+        let found = match self.acquire().await {
+            Heard::Found(entry) => Some(entry),
+            _ => None,
+        };
+        let known = &self.state.memory.known;
+        let newest = [found.as_ref(), Some(known)].into_iter().flatten();
+        let newest = newest.filter(|entry| entry.tokens.is_some()).max_by_key(|e| e.generation);
+        let tokens =
+            newest.and_then(|entry| entry.tokens.as_ref()).map(|tokens| tokens.set.clone());
+        let mut cx = self.cx.clone();
+        cx.previous = tokens.or(cx.previous);
+        cx.deadline = self.times.answer;
+        let revoked = self.persisted.source.revoke(cx).await;
+        let Some(stored) = found else {
+            let unknown = || store_failed("it does not hold what was written");
+            return revoked.and(Err(self.store_error.unwrap_or_else(unknown)));
+        };
+        // Nothing of it is to be used any more, also where the call failed.
+        let state = if rotates { RecordState::Dead } else { RecordState::Clean };
+        let generation = stored.generation.max(known.generation).saturating_add(1);
+        let gone = Entry { generation, state, tokens: None };
+        let saved = match self.save(stored.generation, gone).await {
+            Heard::Saved => Ok(()),
+            _ => Err(self.store_error.take().unwrap_or_else(ended)),
+        };
+        self.persisted.release(self.state).await;
+        revoked.and(saved)
     }
 
     /// Whether a record that was read without the lock will do.
@@ -224,7 +259,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 Heard::Granted(Tokens::new(set, wall.checked_sub(age).unwrap_or(wall)))
             }
             Err(error) => {
-                let heard = meaning(error.kind());
+                // A grant that refuses a step-up by itself has sent nothing.
+                let unsent = !self.cx.step_up.is_empty() && error.oauth().is_none();
+                let heard = match meaning(error.kind()) {
+                    Heard::InvalidGrant if unsent => Heard::Refused,
+                    heard => heard,
+                };
                 self.refusal = Some(error);
                 heard
             }
@@ -283,6 +323,11 @@ impl Wanted {
     fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {
         let is_old = self.old.as_ref() == Some(tokens.set.access_token());
         let life = tokens.left(now).zip(tokens.set.lifetime());
+        let wider = &self.step_up.scopes;
+        let covers = tokens.set.scopes().is_some_and(|granted| wider.is_subset(granted));
+        if self.step_up.claims.is_some() || !(wider.is_empty() || covers) {
+            return false;
+        }
         match self.reason {
             FetchReason::Requested => false,
             FetchReason::Due => {
@@ -290,7 +335,10 @@ impl Wanted {
                 let lives = life.is_none_or(|(left, whole)| left >= whole / 4);
                 lives && (!is_old || self.was_unsaved)
             }
-            FetchReason::Initial | FetchReason::Expired | FetchReason::Rejected => {
+            FetchReason::Initial
+            | FetchReason::Expired
+            | FetchReason::Rejected
+            | FetchReason::StepUp => {
                 let lives = life.is_none_or(|(left, whole)| left > (whole / 20).min(MAX_FLIGHT));
                 lives && !is_old
             }
@@ -321,6 +369,7 @@ fn meaning(kind: ErrorKind) -> Heard<Tokens> {
         | ErrorKind::InvalidClient
         | ErrorKind::InvalidRequest
         | ErrorKind::Denied
+        | ErrorKind::Configuration
         | ErrorKind::Credential => Heard::Refused,
         // It may have been spent, but to ask again at once would not help.
         _ => Heard::GaveUp,

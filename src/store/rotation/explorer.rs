@@ -15,11 +15,6 @@ use super::*;
 fn explore(server: Grace, lock: Lock, faults: u8) -> Found {
     let mut explorer = Explorer { seen: HashSet::new(), found: Found::default() };
     explorer.visit(World::new(server, lock, faults));
-    println!(
-        "{server:?}, {lock:?}, {faults} faults: {} states, {:?}",
-        explorer.seen.len(),
-        explorer.found
-    );
     explorer.found
 }
 

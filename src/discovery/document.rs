@@ -1,0 +1,112 @@
+use std::{collections::BTreeSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind, printable};
+
+/// A JSON object from the network, each member of which is checked only when it is needed.
+#[derive(Default)]
+pub(super) struct Document {
+    members: Map<String, Value>,
+    /// Members that stood there twice. Readers disagree on which of them counts, so none does.
+    repeated: BTreeSet<String>,
+}
+
+impl Document {
+    /// Reads a body. Whatever its content type says: gateways label JSON as they like.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Error> {
+        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        // serde_json refuses more than 128 levels, before the stack is at risk.
+        let mut parser = serde_json::Deserializer::from_slice(body);
+        let document = Self::deserialize(&mut parser);
+        document.and_then(|document| parser.end().map(|()| document)).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            malformed(format!("the metadata is not a JSON object: see line {line} column {column}"))
+        })
+    }
+
+    /// A member as it is. `null` counts as absent.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Error> {
+        match self.once(name)? {
+            Some(Value::String(text)) => Ok(Some(text)),
+            None => Ok(None),
+            Some(_) => Err(malformed(format!("the metadata's {} is not a string", shown(name)))),
+        }
+    }
+
+    /// An array of strings.
+    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<&str>>, Error> {
+        let bad =
+            || malformed(format!("the metadata's {} is not an array of strings", shown(name)));
+        match self.once(name)? {
+            Some(Value::Array(values)) => {
+                values.iter().map(Value::as_str).collect::<Option<_>>().map(Some).ok_or_else(bad)
+            }
+            None => Ok(None),
+            Some(_) => Err(bad()),
+        }
+    }
+
+    /// An object.
+    pub(super) fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Error> {
+        match self.once(name)? {
+            Some(Value::Object(members)) => Ok(Some(members)),
+            None => Ok(None),
+            Some(_) => Err(malformed(format!("the metadata's {} is not an object", shown(name)))),
+        }
+    }
+
+    fn once(&self, name: &str) -> Result<Option<&Value>, Error> {
+        if self.repeated.contains(name) {
+            return Err(malformed(format!("the metadata has two members {}", shown(name))));
+        }
+        Ok(self.get(name))
+    }
+}
+
+/// The name of a member, which may be the network's.
+fn shown(name: &str) -> String {
+    printable(name, 60)
+}
+
+pub(super) fn malformed(message: String) -> Error {
+    Error::new(ErrorKind::MalformedResponse, message)
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document::default();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value()?;
+            if document.members.contains_key(&name) {
+                document.repeated.insert(name);
+            } else {
+                document.members.insert(name, value);
+            }
+        }
+        Ok(document)
+    }
+}

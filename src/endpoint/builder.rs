@@ -1,0 +1,56 @@
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use super::settings::Settings;
+use crate::{client_auth::ClientAuth, discovery::EndpointSource, http::Transport};
+
+/// Configures a client of one endpoint of an authorization server, `T`.
+///
+/// Nothing is checked before `build()`.
+pub struct EndpointBuilder<T> {
+    pub(crate) settings: Settings,
+    client: PhantomData<fn() -> T>,
+}
+
+impl<T> EndpointBuilder<T> {
+    pub(crate) fn new(source: EndpointSource, auth: ClientAuth) -> Self {
+        Self { settings: Settings::new(source, auth), client: PhantomData }
+    }
+
+    /// Sets how long one exchange with the endpoint may take, connecting and reading included.
+    /// Default: 15 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// Sets how large an answer may be, after decompression. Default: 1 MiB.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.settings.body_limit = bytes;
+        self
+    }
+
+    /// Sets the HTTP client. Default: with the feature `reqwest` a client of its own; without it,
+    /// one has to be set.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.settings.transport = Some(transport);
+        self
+    }
+
+    /// Allows an endpoint that is plain `http` on another machine: everybody on the way can read
+    /// the client's secret and the tokens. Default: only on loopback.
+    #[must_use]
+    pub fn danger_allow_http(mut self) -> Self {
+        self.settings.allow_http = true;
+        self
+    }
+}
+
+impl<T> fmt::Debug for EndpointBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the rest: nothing of it has been checked.
+        f.debug_struct("EndpointBuilder").field("auth", &self.settings.auth).finish_non_exhaustive()
+    }
+}

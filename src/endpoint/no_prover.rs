@@ -1,0 +1,25 @@
+//! What stands in for proofs where there are none: without the feature `dpop`.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::Accepted;
+use crate::{error::Error, http::Endpoint};
+
+/// Nobody.
+pub(super) enum Prover {}
+
+impl Prover {
+    pub(super) fn new(_: &Accepted, _: &Endpoint) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn prove(&self, _: SystemTime) -> Result<HeaderValue, Error> {
+        match *self {}
+    }
+
+    pub(super) fn learn(&self, _: &HeaderMap, _: Option<&Error>, _: SystemTime) -> bool {
+        match *self {}
+    }
+}

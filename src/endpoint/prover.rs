@@ -1,0 +1,49 @@
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::Accepted;
+use crate::{
+    dpop::{DpopKey, Proof, ProofUrl, Role, Server},
+    error::Error,
+    http::Endpoint,
+};
+
+/// Makes the proofs for one endpoint of an authorization server, and learns from its answers.
+pub(super) struct Prover<'a> {
+    key: &'a DpopKey,
+    url: ProofUrl<'a>,
+    server: Arc<Server>,
+}
+
+impl<'a> Prover<'a> {
+    /// `None` if tokens are not to be bound to a key.
+    pub(super) fn new(accepted: &'a Accepted, endpoint: &'a Endpoint) -> Option<Self> {
+        let key = accepted.key()?;
+        let url = ProofUrl::of_uri(endpoint.uri())?;
+        Some(Self { key, url, server: key.server(Role::Authorization, url) })
+    }
+
+    /// RFC 9449 §5: "the client MUST provide a valid DPoP proof JWT in a DPoP header when making an
+    /// access token request to the authorization server's token endpoint."
+    pub(super) fn prove(&self, now: SystemTime) -> Result<HeaderValue, Error> {
+        let proof = Proof { method: &Method::POST, url: self.url, now, token_hash: None };
+        self.key.prove(&proof, &self.server)
+    }
+
+    /// Whether another proof may do after this answer: one with the nonce that the server asks for
+    /// (RFC 9449 §8), or one that is dated by the server's clock.
+    pub(super) fn learn(
+        &self,
+        headers: &HeaderMap,
+        error: Option<&Error>,
+        now: SystemTime,
+    ) -> bool {
+        let learned = self.server.learn(headers);
+        match error.and_then(Error::oauth).and_then(|oauth| oauth.code.as_deref()) {
+            Some("use_dpop_nonce") => learned,
+            Some("invalid_dpop_proof") => self.server.correct_clock(headers, now),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What APIs ask for beyond what the token has, and what comes of it.
+
+use std::{mem, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::shared::can_wait;
+use crate::{
+    error::{Error, ErrorKind},
+    source::StepUp,
+    token::Scopes,
+};
+
+/// The outcome of a fetch that was asked for, once there is one.
+type Pending = oneshot::Receiver<Result<(), Error>>;
+
+/// A step-up that was asked for.
+#[derive(Debug)]
+pub enum SteppingUp {
+    /// There is a newer token.
+    Done,
+    /// One is being fetched.
+    Pending(Pending),
+}
+
+impl SteppingUp {
+    /// Waits for its end.
+    pub(crate) async fn ended(self, deadline: Instant) -> Result<(), Error> {
+        let Self::Pending(pending) = self else { return Ok(()) };
+        can_wait()?;
+        match timeout_at(deadline, pending).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Shutdown, "the token refresher has ended")),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "no token was obtained in time")),
+        }
+    }
+}
+
+/// The step-ups of one handle.
+#[derive(Debug, Default)]
+pub(super) struct StepUps {
+    /// Asked for, and not fetched yet.
+    wanted: Option<Wanted>,
+    /// Being fetched.
+    current: Option<Wanted>,
+    /// Scopes that were had, and that later tokens are asked for as well.
+    in_effect: Scopes,
+    /// Before this, nothing more is asked for.
+    not_before: Option<Instant>,
+    /// Whether nobody fetches any more.
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    step_up: StepUp,
+    waiting: Vec<oneshot::Sender<Result<(), Error>>>,
+}
+
+impl Wanted {
+    fn covers(&self, step_up: &StepUp) -> bool {
+        step_up.scopes.is_subset(&self.step_up.scopes)
+            && (step_up.claims.is_none() || step_up.claims == self.step_up.claims)
+    }
+
+    fn join(&mut self) -> Pending {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push(sender);
+        receiver
+    }
+}
+
+impl StepUps {
+    /// Asks for a step-up. `None` if it would be in vain: it was had and the API is still not
+    /// content, or one was refused just now. An API that is never content must not flood the
+    /// authorization server.
+    pub(super) fn ask(
+        &mut self,
+        step_up: StepUp,
+        now: Instant,
+        interval: Duration,
+    ) -> Option<SteppingUp> {
+        if let Some(current) = self.current.as_mut().filter(|current| current.covers(&step_up)) {
+            return Some(SteppingUp::Pending(current.join()));
+        }
+        if let Some(wanted) = &mut self.wanted {
+            wanted.step_up.scopes.extend(&step_up.scopes);
+            wanted.step_up.claims = step_up.claims.or(wanted.step_up.claims.take());
+            return Some(SteppingUp::Pending(wanted.join()));
+        }
+        if self.closed {
+            return None;
+        }
+        let had = step_up.claims.is_none() && step_up.scopes.is_subset(&self.in_effect);
+        if had || self.not_before.is_some_and(|not_before| now < not_before) {
+            return None;
+        }
+        self.not_before = now.checked_add(interval);
+        self.wanted = Some(Wanted { step_up, waiting: Vec::new() });
+        self.wanted.as_mut().map(|wanted| SteppingUp::Pending(wanted.join()))
+    }
+
+    /// Nobody fetches any more: who waits is told so.
+    pub(super) fn close(&mut self) {
+        *self = Self { closed: true, ..Self::default() };
+    }
+
+    /// Whether something is asked for and not fetched yet.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// What a fetch asks for; if it is for a step-up, what is wanted among it.
+    pub(super) fn begin(&mut self, for_step_up: bool) -> StepUp {
+        let mut step_up = StepUp::scopes(self.in_effect.clone());
+        if for_step_up {
+            self.current = self.wanted.take();
+        }
+        if let Some(current) = &self.current {
+            step_up.scopes.extend(&current.step_up.scopes);
+            step_up.claims.clone_from(&current.step_up.claims);
+        }
+        step_up
+    }
+
+    /// A fetch has ended.
+    pub(super) fn end(&mut self, outcome: Result<(), &Error>, now: Instant) {
+        let refused = outcome.is_err_and(|error| !error.is_retryable());
+        let current = mem::take(&mut self.current);
+        if refused {
+            if current.is_some() {
+                self.not_before = now.checked_add(REFUSED);
+            } else {
+                // Whatever is wrong now, the source's own scopes come first.
+                self.in_effect = Scopes::default();
+            }
+        }
+        let Some(Wanted { step_up, waiting }) = current else { return };
+        if outcome.is_ok() {
+            self.in_effect.extend(&step_up.scopes);
+        }
+        for waiting in waiting {
+            // Who has gone needs no answer.
+            let _ = waiting.send(outcome.map_err(Clone::clone));
+        }
+    }
+}
+
+/// How long a refused step-up is not tried again.
+const REFUSED: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(scope: &str) -> StepUp {
+        let mut scopes = Scopes::default();
+        scopes.insert(scope).unwrap();
+        StepUp::scopes(scopes)
+    }
+
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    fn outcome(stepping_up: &mut SteppingUp) -> Result<(), Error> {
+        match stepping_up {
+            SteppingUp::Done => Ok(()),
+            SteppingUp::Pending(pending) => pending.try_recv().unwrap(),
+        }
+    }
+
+    #[test]
+    fn stp_02_many_ask_and_one_fetch_answers_all() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let mut first = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        let mut second = ups.ask(wants("b"), now, INTERVAL).unwrap();
+        assert!(ups.is_wanted());
+        assert_eq!(ups.begin(true).scopes.to_string(), "a b");
+        assert!(!ups.is_wanted());
+        let mut third = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        assert!(!ups.is_wanted(), "it joins the fetch that is under way");
+        ups.end(Ok(()), now);
+        for pending in [&mut first, &mut second, &mut third] {
+            assert!(outcome(pending).is_ok());
+        }
+        assert_eq!(ups.begin(false).scopes.to_string(), "a b", "later tokens have them too");
+        assert!(ups.ask(wants("a"), now + REFUSED, INTERVAL).is_none(), "it has been had");
+    }
+
+    #[test]
+    fn stp_02_what_was_refused_is_not_asked_for_again_at_once() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let mut pending = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        ups.begin(true);
+        ups.end(Err(&Error::new(ErrorKind::InvalidRequest, "no")), now);
+        assert!(outcome(&mut pending).is_err());
+        assert!(ups.begin(false).is_empty());
+        assert!(ups.ask(wants("a"), now + INTERVAL, INTERVAL).is_none());
+        assert!(ups.ask(wants("a"), now + REFUSED, INTERVAL).is_some());
+    }
+
+    #[test]
+    fn stp_02_claims_are_sent_once_and_scopes_that_are_refused_later_are_given_up() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        ups.ask(StepUp { claims: Some("{}".into()), ..wants("a") }, now, INTERVAL).unwrap();
+        assert_eq!(ups.begin(true).claims.as_deref(), Some("{}"));
+        ups.end(Ok(()), now);
+        assert_eq!(ups.begin(false), wants("a"));
+        ups.end(Err(&Error::new(ErrorKind::Server, "later")), now);
+        assert_eq!(ups.begin(false), wants("a"));
+        ups.end(Err(&Error::new(ErrorKind::InvalidRequest, "no more")), now);
+        assert!(ups.begin(false).is_empty());
+        assert!(ups.ask(StepUp::claims("{}"), now, INTERVAL).is_none(), "within the interval");
+        assert!(ups.ask(StepUp::claims("{}"), now + INTERVAL, INTERVAL).is_some());
+    }
+}

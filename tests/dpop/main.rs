@@ -1,0 +1,9 @@
+//! Tokens that are bound to a key: proofs at the token endpoint and at the API, each of them
+//! verified by the servers here.
+#![cfg(test)]
+#![cfg(all(feature = "dpop", feature = "private-key-jwt", feature = "pool"))]
+
+mod allocations;
+mod api;
+mod server;
+mod token_endpoint;
