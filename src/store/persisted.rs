@@ -193,13 +193,11 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
             return ignored;
         }
         let Some(tokens) = tokens else { return Entry { generation, state, tokens: None } };
-        match tokens.with_key_of(&self.identity) {
-            Some(tokens) => Entry { generation, state, tokens: Some(tokens) },
-            None => {
-                self.sink.emit(&Event::RecordIgnored { what: "key" });
-                ignored
-            }
+        if let Some(tokens) = tokens.with_key_of(&self.identity) {
+            return Entry { generation, state, tokens: Some(tokens) };
         }
+        self.sink.emit(&Event::RecordIgnored { what: "key" });
+        ignored
     }
 }
 
