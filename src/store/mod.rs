@@ -37,8 +37,8 @@
 //!
 //! # A store of your own
 //!
-//! Implement [`TokenStore`], seal what leaves the process, and let
-//! [`store_conformance!`](crate::store_conformance) test it.
+//! Implement [`TokenStore`], seal what leaves the process, and let the macro `store_conformance!`
+//! (feature `testing`) test it.
 
 #[cfg(feature = "testing")]
 #[doc(hidden)]
