@@ -62,6 +62,7 @@
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
+//! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
 //! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
 //! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
@@ -126,6 +127,9 @@ pub mod testing;
 pub mod time;
 pub mod token;
 
+#[cfg(feature = "mtls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+pub use crate::http::{ClientCertificate, MutualTlsClient};
 pub use crate::{
     client_auth::ClientAuth,
     discovery::{Discovery, EndpointSource, ResourceDiscovery},

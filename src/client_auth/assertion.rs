@@ -35,8 +35,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ClientAssertion {
     client_id: String,
-    signer: Signer,
-    audience: AssertionAudience,
+    pub(super) signer: Signer,
+    pub(super) audience: AssertionAudience,
     assertion_type: AssertionType,
     lifetime: Duration,
     /// The algorithms that the server takes, if it says.
@@ -44,7 +44,7 @@ pub struct ClientAssertion {
 }
 
 #[derive(Clone)]
-enum Signer {
+pub(super) enum Signer {
     Key(SigningKey),
     Secret(SecretSource),
 }

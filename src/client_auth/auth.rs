@@ -17,16 +17,20 @@ use crate::{
 #[derive(Clone)]
 pub struct ClientAuth {
     client_id: Arc<str>,
-    method: Method,
+    pub(super) method: Method,
 }
 
 #[derive(Clone)]
-enum Method {
+pub(super) enum Method {
     Basic(SecretSource),
     BasicUnencoded(SecretSource),
     Post(SecretSource),
     None,
     Anonymous,
+    #[cfg(feature = "mtls")]
+    Tls,
+    #[cfg(feature = "mtls")]
+    SelfSignedTls,
     #[cfg(feature = "private-key-jwt")]
     Assertion(Arc<ClientAssertion>),
     /// In the header or in the form, as the server wants it.
@@ -67,6 +71,29 @@ impl ClientAuth {
     /// such as a workload's identity token at a cloud's token service.
     pub fn anonymous() -> Self {
         Self::new("", Method::Anonymous)
+    }
+
+    /// `tls_client_auth`: the certificate of the connection says who the client is, and an authority
+    /// that the server trusts has signed it ([RFC 8705 §2.1]). Feature `mtls`.
+    ///
+    /// Only the id is in the body. The certificate is presented by the grant's transport:
+    /// [`Transport::mtls`](crate::Transport::mtls), or a client of your own.
+    ///
+    /// [RFC 8705 §2.1]: https://www.rfc-editor.org/rfc/rfc8705#section-2.1
+    #[cfg(feature = "mtls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+    pub fn tls(client_id: impl Into<String>) -> Self {
+        Self::new(client_id, Method::Tls)
+    }
+
+    /// `self_signed_tls_client_auth`: the same with a certificate that the client has signed itself,
+    /// and that is registered at the server ([RFC 8705 §2.2]). Feature `mtls`.
+    ///
+    /// [RFC 8705 §2.2]: https://www.rfc-editor.org/rfc/rfc8705#section-2.2
+    #[cfg(feature = "mtls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+    pub fn self_signed_tls(client_id: impl Into<String>) -> Self {
+        Self::new(client_id, Method::SelfSignedTls)
     }
 
     /// A secret, sent as the server's metadata says: `client_secret_basic` or `client_secret_post`,
@@ -130,6 +157,10 @@ impl ClientAuth {
             }
             Method::Post(_) => "client_secret_post",
             Method::None | Method::Anonymous => "none",
+            #[cfg(feature = "mtls")]
+            Method::Tls => "tls_client_auth",
+            #[cfg(feature = "mtls")]
+            Method::SelfSignedTls => "self_signed_tls_client_auth",
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(assertion) => assertion.method(),
         }
@@ -147,6 +178,14 @@ impl ClientAuth {
     /// ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)).
     pub(crate) fn is_mtls(&self) -> bool {
         matches!(self.method(), "tls_client_auth" | "self_signed_tls_client_auth")
+    }
+
+    /// Whether the client may authenticate with its certificate.
+    pub(crate) fn needs_certificate(&self) -> bool {
+        match &self.method {
+            Method::AnyOf(held) => held.iter().any(Self::needs_certificate),
+            _ => self.is_mtls(),
+        }
     }
 
     /// Whether reading the credentials again may give others.
@@ -270,7 +309,8 @@ impl ClientAuth {
             (Method::BasicUnencoded(_), Some(secret)) => {
                 Credentials::in_header(basic::raw(&self.client_id, secret.expose())?, secret)
             }
-            // An empty parameter is not sent, so an anonymous client leaves none.
+            // An empty parameter is not sent, so an anonymous client leaves none. RFC 8705 §2: "the
+            // client MUST include the client_id parameter", also where the certificate says enough.
             (_, secret) => Credentials::in_body(&self.client_id, secret),
         })
     }
@@ -282,6 +322,8 @@ impl ClientAuth {
             | Method::Post(secret)
             | Method::Secret(secret) => Some(secret),
             Method::None | Method::Anonymous | Method::AnyOf(_) => None,
+            #[cfg(feature = "mtls")]
+            Method::Tls | Method::SelfSignedTls => None,
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(_) => None,
         }
@@ -323,6 +365,24 @@ mod tests {
             let sent: Vec<_> = credentials.parameters().iter().map(|(name, _)| *name).collect();
             assert_eq!(sent, names, "{auth:?}");
         }
+    }
+
+    #[cfg(feature = "mtls")]
+    #[tokio::test]
+    async fn mtl_01_only_the_id_is_sent_beside_a_certificate() {
+        for (auth, method) in [
+            (ClientAuth::tls("id"), "tls_client_auth"),
+            (ClientAuth::self_signed_tls("id"), "self_signed_tls_client_auth"),
+        ] {
+            assert_eq!(auth.method(), method);
+            assert!(auth.is_mtls() && !auth.is_public(), "{auth:?}");
+            let credentials = auth.credentials(SystemTime::UNIX_EPOCH).await.unwrap();
+            assert!(credentials.authorization().is_none());
+            let [(name, value)] = credentials.parameters() else { panic!("{auth:?}") };
+            assert_eq!((*name, value.expose()), ("client_id", "id"));
+            assert_eq!(credentials.secrets().count(), 0);
+        }
+        assert!(!ClientAuth::basic("id", "s").is_mtls());
     }
 
     #[test]

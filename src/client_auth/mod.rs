@@ -18,10 +18,12 @@ mod assertion;
 mod auth;
 mod basic;
 mod credentials;
+mod fapi;
 mod offer;
 
 #[cfg(feature = "private-key-jwt")]
 pub use assertion::{AssertionAudience, AssertionType, ClientAssertion};
 pub use auth::ClientAuth;
 pub(crate) use credentials::Credentials;
+pub(crate) use fapi::FAPI_ALGORITHMS;
 pub(crate) use offer::Offer;

@@ -164,6 +164,16 @@ impl Discovery {
         self.shared.cache.last_error()
     }
 
+    /// Whether plain `http` is allowed beyond loopback.
+    pub(crate) fn allows_http(&self) -> bool {
+        self.config.allow_http
+    }
+
+    /// Whether the document may have another issuer than the one it is found by.
+    pub(crate) fn has_other_issuer(&self) -> bool {
+        self.config.expected.is_some()
+    }
+
     /// The issuer as it was configured: the only source of what is told to others about it.
     pub(crate) fn configured_issuer(&self) -> &str {
         self.config.expected.as_deref().unwrap_or(&self.config.issuer)

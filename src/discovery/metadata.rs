@@ -173,6 +173,12 @@ impl Metadata {
         self.of_auth(kind, "signing_alg_values_supported")
     }
 
+    /// The algorithms in which proofs of a key may be signed, if the server says
+    /// ([RFC 9449 §5.1](https://www.rfc-editor.org/rfc/rfc9449#section-5.1)).
+    pub(crate) fn proof_algorithms(&self) -> Result<Option<Vec<&str>>, Error> {
+        self.document.list("dpop_signing_alg_values_supported")
+    }
+
     /// Revocation and introspection may have lists of their own; where they have none, real servers
     /// mean the token endpoint's.
     fn of_auth(&self, kind: EndpointKind, what: &str) -> Result<Option<Vec<&str>>, Error> {

@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) body_limit: usize,
     /// The key that tokens from here are to be bound to, if they are: a request proves it.
     pub(crate) accepted: Accepted,
+    /// The algorithms to which assertions are limited, whatever the server takes.
+    pub(crate) algorithms: Option<&'static [&'static str]>,
 }
 
 /// Where an endpoint is. A URL that is configured wins over one that is discovered.
@@ -139,12 +141,23 @@ impl Caller {
         let Location { kind, url, .. } = &self.location;
         let url = match (url, &metadata) {
             (Some(url), _) => url.clone(),
-            (None, Some(metadata)) => metadata.locate(*kind, auth.is_mtls())?,
+            // RFC 8705 §5: also where the certificate is not how the client authenticates, but what
+            // its tokens are bound to.
+            (None, Some(metadata)) => {
+                metadata.locate(*kind, auth.is_mtls() || self.transport.is_mtls())?
+            }
             (None, None) => {
                 let message = format!("the {}'s URL is not configured", kind.name());
                 return Err(Error::new(ErrorKind::Configuration, message));
             }
         };
+        if let Some(prover) = Prover::new(&self.accepted, &url) {
+            prover.check(metadata.as_deref())?;
+        }
+        if auth.is_mtls() && !url.is_https() {
+            let message = format!("the {} is plain http, which knows no certificates", kind.name());
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
         Ok(Prepared { url, auth })
     }
 
@@ -160,11 +173,19 @@ impl Caller {
 
     fn offer<'a>(&self, metadata: Option<&'a Metadata>) -> Offer<'a> {
         let kind = self.location.kind;
-        metadata.map_or(Offer::UNKNOWN, |metadata| Offer {
+        let mut offer = metadata.map_or(Offer::UNKNOWN, |metadata| Offer {
             issuer: Some(metadata.issuer()),
             methods: metadata.auth_methods(kind),
             algorithms: metadata.auth_algorithms(kind),
-        })
+        });
+        if let Some(allowed) = self.algorithms {
+            offer.algorithms = offer.algorithms.map(|offered| {
+                let mut names = offered.unwrap_or_else(|| allowed.to_vec());
+                names.retain(|name| allowed.contains(name));
+                Some(names)
+            });
+        }
+        offer
     }
 
     async fn credentials(

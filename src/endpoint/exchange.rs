@@ -1,4 +1,6 @@
 use std::borrow::Cow;
+#[cfg(feature = "mtls")]
+use std::sync::Arc;
 
 use super::{
     answer::{Reading, read},
@@ -6,6 +8,8 @@ use super::{
     form::Form,
     response::Rules,
 };
+#[cfg(feature = "mtls")]
+use crate::http::{Answer, Identity};
 use crate::{
     error::Error,
     source::FetchContext,
@@ -53,8 +57,21 @@ impl TokenEndpoint {
                 sent: exchanged.sent,
                 received: exchanged.received,
             };
-            read(exchanged.answer, &reading, || exchanged.redactor())
+            let token = read(exchanged.answer, &reading, || exchanged.redactor());
+            #[cfg(feature = "mtls")]
+            let token = token.map(|token| bound(token, exchanged.answer));
+            token
         };
         self.caller.post(cx, &form, read_token).await
+    }
+}
+
+/// A token that came over a connection with a certificate may be bound to it. Whether it is, only
+/// the server knows for sure, and there is no harm in using every such token as if.
+#[cfg(feature = "mtls")]
+fn bound(token: TokenSet, answer: &Answer) -> TokenSet {
+    match answer.extensions().get::<Arc<Identity>>() {
+        Some(certificate) => token.with_certificate(certificate.clone()),
+        None => token,
     }
 }

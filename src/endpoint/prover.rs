@@ -4,8 +4,9 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::Accepted;
 use crate::{
+    discovery::Metadata,
     dpop::{DpopKey, Proof, ProofUrl, Role, Server},
-    error::Error,
+    error::{Error, ErrorKind, printable},
     http::Endpoint,
 };
 
@@ -22,6 +23,26 @@ impl<'a> Prover<'a> {
         let key = accepted.key()?;
         let url = ProofUrl::of_uri(endpoint.uri())?;
         Some(Self { key, url, server: key.server(Role::Authorization, url) })
+    }
+
+    /// Whether the server takes proofs that are signed like these, if its metadata says.
+    pub(super) fn check(&self, metadata: Option<&Metadata>) -> Result<(), Error> {
+        let Some(metadata) = metadata else { return Ok(()) };
+        match metadata.proof_algorithms()? {
+            Some(names) if !names.contains(&self.key.algorithm()) => {
+                let names: Vec<_> = names.iter().take(10).map(|name| printable(name, 20)).collect();
+                Err(Error::new(
+                    ErrorKind::Configuration,
+                    format!(
+                        "the authorization server takes proofs signed with {}, and the DPoP key is \
+                         for {}",
+                        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") },
+                        self.key.algorithm(),
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// RFC 9449 §5: "the client MUST provide a valid DPoP proof JWT in a DPoP header when making an

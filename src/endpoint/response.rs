@@ -45,9 +45,20 @@ pub(crate) enum Accepted {
     Either(DpopKey),
 }
 
-#[cfg(feature = "dpop")]
 impl Accepted {
+    /// Whether a token that anybody could use is refused.
+    pub(crate) fn only_bound(&self) -> bool {
+        match self {
+            Self::Bearer => false,
+            #[cfg(feature = "dpop")]
+            Self::Dpop(_) => true,
+            #[cfg(feature = "dpop")]
+            Self::Either(_) => false,
+        }
+    }
+
     /// The key that tokens are to be bound to.
+    #[cfg(feature = "dpop")]
     pub(crate) fn key(&self) -> Option<&DpopKey> {
         match self {
             Self::Bearer => None,

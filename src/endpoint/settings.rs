@@ -5,7 +5,7 @@ use super::{
     caller::{Caller, Location},
 };
 use crate::{
-    client_auth::ClientAuth,
+    client_auth::{ClientAuth, FAPI_ALGORITHMS},
     discovery::{Discovery, EndpointKind, EndpointSource},
     error::ConfigError,
     http::{Endpoint, Transport},
@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
     pub(crate) allow_http: bool,
+    pub(crate) fapi: bool,
 }
 
 /// Settings that were checked, of which callers are made.
@@ -37,6 +38,7 @@ impl Settings {
             timeout: TIMEOUT,
             body_limit: BODY_LIMIT,
             allow_http: false,
+            fapi: false,
         }
     }
 
@@ -51,9 +53,55 @@ impl Settings {
         if let Some(discovery) = &discovery {
             discovery.check()?;
         }
+        if self.fapi {
+            self.check_fapi(discovery.as_ref())?;
+        }
         self.auth.check()?;
         self.auth.check_for(discovery.as_ref().map(Discovery::configured_issuer))?;
         Ok(CheckedSettings { settings: self, url, discovery })
+    }
+}
+
+impl Settings {
+    fn check_fapi(&self, discovery: Option<&Discovery>) -> Result<(), ConfigError> {
+        let Some(discovery) = discovery else {
+            return Err(ConfigError::Fapi {
+                clause: "shall only use authorization server metadata [...] retrieved from the \
+                         metadata document",
+                reason: "give a Discovery of the issuer in place of the endpoint's URL",
+            });
+        };
+        self.auth.check_fapi(discovery.configured_issuer())?;
+        if self.allow_http || discovery.allows_http() {
+            return Err(ConfigError::Fapi {
+                clause: "shall only offer TLS protected endpoints and shall establish connections \
+                         to other servers using TLS",
+                reason: "leave danger_allow_http() out",
+            });
+        }
+        if discovery.has_other_issuer() {
+            return Err(ConfigError::Fapi {
+                clause: "shall ensure that [the] issuer URL and the issuer value in the obtained \
+                         metadata match",
+                reason: "do without the exception for this issuer",
+            });
+        }
+        Ok(())
+    }
+
+    /// A client that authenticates with its certificate has one on its connection.
+    fn check_certificate(&self, url: Option<&Endpoint>) -> Result<(), ConfigError> {
+        let bad = |reason| Err(ConfigError::ClientAuth { method: self.auth.method(), reason });
+        if !self.auth.needs_certificate() {
+            return Ok(());
+        }
+        if self.transport.is_none() {
+            return bad("the default transport has no certificate; set Transport::mtls(..)");
+        }
+        if self.auth.is_mtls() && url.is_some_and(|url| !url.is_https()) {
+            return bad("the endpoint is plain http, which knows no certificates");
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +127,7 @@ impl CheckedSettings {
     fn caller_at(&mut self, kind: EndpointKind, url: Option<&str>) -> Result<Caller, ConfigError> {
         let Settings { allow_http, timeout, body_limit, .. } = self.settings;
         let url = url.map(|url| Endpoint::parse(kind.name(), url, allow_http)).transpose()?;
+        self.settings.check_certificate(url.as_ref())?;
         let transport = match (&self.settings.transport, &url, &self.discovery) {
             (Some(transport), ..) => transport.clone(),
             // Only where the metadata may lead.
@@ -93,6 +142,7 @@ impl CheckedSettings {
             timeout,
             body_limit,
             accepted: Accepted::Bearer,
+            algorithms: self.settings.fapi.then_some(&FAPI_ALGORITHMS),
         })
     }
 }

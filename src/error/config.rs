@@ -38,6 +38,14 @@ pub enum ConfigError {
         /// Why it cannot be used.
         reason: &'static str,
     },
+    /// A configuration that is weaker than the profile it was meant to follow, the FAPI 2.0 Security
+    /// Profile.
+    Fapi {
+        /// What the profile says.
+        clause: &'static str,
+        /// What to do about it.
+        reason: &'static str,
+    },
     /// The HTTP client for the authorization server could not be built.
     Transport(String),
 }
@@ -61,6 +69,9 @@ impl std::fmt::Display for ConfigError {
             }
             Self::ClientAuth { method, reason } => {
                 write!(f, "client authentication {method:?} cannot be used: {reason}")
+            }
+            Self::Fapi { clause, reason } => {
+                write!(f, "not as FAPI 2.0 has it: clients \"{clause}\"; {reason}")
             }
             Self::Transport(reason) => write!(f, "the HTTP client cannot be built: {reason}"),
         }

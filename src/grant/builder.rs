@@ -206,6 +206,18 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Refuses a configuration that is weaker than the [FAPI 2.0 Security Profile], with
+    /// [`ConfigError::Fapi`]: it takes a private key or a certificate to authenticate, tokens that
+    /// are bound to a key or a certificate, endpoints from metadata, and no algorithms but `PS256`,
+    /// `ES256` and `EdDSA`.
+    ///
+    /// [FAPI 2.0 Security Profile]: https://openid.net/specs/fapi-security-profile-2_0-final.html
+    #[must_use]
+    pub fn fapi2(mut self) -> Self {
+        self.common.settings.fapi = true;
+        self
+    }
+
     pub(super) fn auth(&self) -> &ClientAuth {
         &self.common.settings.auth
     }
@@ -218,6 +230,7 @@ impl<G> GrantBuilder<G> {
     pub(super) fn check(self, grant_type: &'static str) -> Result<(Checked, G), ConfigError> {
         let Self { common, options } = self;
         check_bounds(&common)?;
+        common.check_fapi()?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
         let mut settings = common.settings.check()?;
@@ -242,6 +255,17 @@ impl Checked {
 }
 
 impl Common {
+    fn check_fapi(&self) -> Result<(), ConfigError> {
+        let bound = self.rules.accepted.only_bound() || self.settings.auth.is_mtls();
+        if !self.settings.fapi || bound {
+            return Ok(());
+        }
+        Err(ConfigError::Fapi {
+            clause: "shall support sender-constrained access tokens using [...] MTLS [or] DPoP",
+            reason: "bind the tokens to a key with dpop(), or authenticate with a certificate",
+        })
+    }
+
     fn form(&self, grant_type: &'static str, scopes: &Scopes) -> Result<Form, ConfigError> {
         check_extra(&self.parameters)?;
         let mut form = Form::default();

@@ -43,6 +43,10 @@ impl Endpoint {
     pub(crate) fn uri(&self) -> &Uri {
         &self.0
     }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
 }
 
 impl fmt::Debug for Endpoint {

@@ -1,10 +1,13 @@
 use http::{Extensions, HeaderMap, Method, StatusCode, Version};
 
+#[cfg(feature = "mtls")]
+use crate::error::{Error, ErrorKind};
+
 /// A request as the middleware sees it: `http::Request<B>`, or `reqwest::Request` with the feature
 /// `reqwest`.
 ///
 /// This trait is sealed.
-pub trait HttpRequest: sealed::Sealed {
+pub trait HttpRequest: sealed::SealedRequest {
     /// The method.
     fn method(&self) -> &Method;
     /// The HTTP version that the caller asked for.
@@ -23,7 +26,7 @@ pub trait HttpRequest: sealed::Sealed {
 /// feature `reqwest`.
 ///
 /// This trait is sealed.
-pub trait HttpResponse: sealed::Sealed {
+pub trait HttpResponse: sealed::SealedResponse {
     /// The status code.
     fn status(&self) -> StatusCode;
     /// The header fields.
@@ -180,12 +183,55 @@ fn of_url(url: &reqwest::Url) -> Target<'_> {
     }
 }
 
+#[cfg(feature = "mtls")]
+fn unsendable(source: reqwest::Error) -> Error {
+    Error::new(ErrorKind::Origin, "the request's URL is none that can be sent").with_source(source)
+}
+
 mod sealed {
-    pub trait Sealed {}
-    impl<B> Sealed for http::Request<B> {}
-    impl<B> Sealed for http::Response<B> {}
+    #[cfg(feature = "mtls")]
+    use http::Extensions;
+
+    #[cfg(feature = "mtls")]
+    use crate::error::Error;
+
+    pub trait SealedRequest {
+        /// Changes what is noted about the request.
+        #[cfg(feature = "mtls")]
+        fn annotate(&mut self, change: impl FnOnce(&mut Extensions)) -> Result<(), Error>;
+    }
+
+    pub trait SealedResponse {}
+
+    impl<B> SealedRequest for http::Request<B> {
+        #[cfg(feature = "mtls")]
+        fn annotate(&mut self, change: impl FnOnce(&mut Extensions)) -> Result<(), Error> {
+            change(self.extensions_mut());
+            Ok(())
+        }
+    }
+
+    impl<B> SealedResponse for http::Response<B> {}
+
     #[cfg(feature = "reqwest")]
-    impl Sealed for reqwest::Request {}
+    impl SealedRequest for reqwest::Request {
+        /// reqwest keeps the extensions of its requests to itself, but takes and gives them when it
+        /// converts.
+        #[cfg(feature = "mtls")]
+        fn annotate(&mut self, change: impl FnOnce(&mut Extensions)) -> Result<(), Error> {
+            let url = self.url().clone();
+            let empty = Self::new(self.method().clone(), url.clone());
+            let request = std::mem::replace(self, empty);
+            let request = http::Request::<reqwest::Body>::try_from(request);
+            let mut request = request.map_err(super::unsendable)?;
+            change(request.extensions_mut());
+            *self = request.try_into().map_err(super::unsendable)?;
+            // As it was, whatever became of it on the way.
+            *self.url_mut() = url;
+            Ok(())
+        }
+    }
+
     #[cfg(feature = "reqwest")]
-    impl Sealed for reqwest::Response {}
+    impl SealedResponse for reqwest::Response {}
 }

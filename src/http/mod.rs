@@ -7,6 +7,8 @@
 mod endpoint;
 mod form;
 mod message;
+#[cfg(feature = "mtls")]
+mod mtls;
 #[cfg(feature = "reqwest")]
 mod resolver;
 mod retry_after;
@@ -16,6 +18,10 @@ mod transport;
 pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
 pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
+#[cfg(feature = "mtls")]
+pub use mtls::{ClientCertificate, MutualTlsClient};
+#[cfg(feature = "mtls")]
+pub(crate) use mtls::{Identity, bind};
 pub(crate) use retry_after::{retry_after, server_time};
 pub(crate) use screen::screen_host;
 pub use transport::Transport;

@@ -32,10 +32,16 @@ pub(crate) struct Limits {
 /// An answer of the authorization server, read to its end.
 pub(crate) type Answer = http::Response<Bytes>;
 
-type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
+pub(super) type ExchangeFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send + 'a>>;
 
-trait Exchange: Send + Sync {
+pub(super) trait Exchange: Send + Sync {
     fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_>;
+
+    /// Whether it is known to present a client certificate.
+    fn is_mtls(&self) -> bool {
+        false
+    }
 }
 
 impl Transport {
@@ -51,6 +57,16 @@ impl Transport {
         R::Error: Into<BoxError>,
     {
         Self(Arc::new(Erased { service, body: PhantomData }))
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn of(exchange: Arc<dyn Exchange>) -> Self {
+        Self(exchange)
+    }
+
+    /// Whether it is known to present a client certificate.
+    pub(crate) fn is_mtls(&self) -> bool {
+        self.0.is_mtls()
     }
 
     /// Sends a request and reads the answer, within the limits.
@@ -181,6 +197,9 @@ fn without_url(error: BoxError) -> BoxError {
     error
 }
 
+#[cfg(feature = "mtls")]
+pub(super) use default::{bounded, with_bounds};
+
 #[cfg(feature = "reqwest")]
 mod default {
     use std::{error::Error, sync::Arc, time::Duration};
@@ -188,10 +207,10 @@ mod default {
     use bytes::Bytes;
 
     use super::{
-        super::resolver::ScreeningResolver, Exchange, ExchangeFuture, Limits, Transport, read,
-        unreachable,
+        super::resolver::ScreeningResolver, Answer, Exchange, ExchangeFuture, Limits, Transport,
+        read, unreachable,
     };
-    use crate::error::ConfigError;
+    use crate::error::{ConfigError, Error as Failure};
 
     impl Transport {
         /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
@@ -201,7 +220,7 @@ mod default {
         ///
         /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
         pub fn reqwest() -> Result<Self, ConfigError> {
-            Self::build(builder())
+            Self::build(with_bounds(reqwest::Client::builder()))
         }
 
         /// The default client, for URLs that came over the network: it connects to public addresses
@@ -209,7 +228,8 @@ mod default {
         pub(crate) fn screened(
             trusted: impl IntoIterator<Item = String>,
         ) -> Result<Self, ConfigError> {
-            Self::build(builder().dns_resolver(ScreeningResolver::new(trusted)))
+            let client = with_bounds(reqwest::Client::builder());
+            Self::build(client.dns_resolver(ScreeningResolver::new(trusted)))
         }
 
         fn build(builder: reqwest::ClientBuilder) -> Result<Self, ConfigError> {
@@ -226,16 +246,24 @@ mod default {
 
     impl Exchange for reqwest::Client {
         fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
-            Box::pin(async move {
-                let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-                let response = self.execute(request).await.map_err(unreachable)?;
-                read(http::Response::<reqwest::Body>::from(response), limits.body).await
-            })
+            Box::pin(bounded(self, request, limits))
         }
     }
 
-    fn builder() -> reqwest::ClientBuilder {
-        reqwest::Client::builder()
+    /// Sends a request and reads the answer, up to the largest body.
+    pub(in super::super) async fn bounded(
+        client: &reqwest::Client,
+        request: http::Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+        let response = client.execute(request).await.map_err(unreachable)?;
+        read(http::Response::<reqwest::Body>::from(response), limits.body).await
+    }
+
+    /// What every client for an authorization server has.
+    pub(in super::super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+        client
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))

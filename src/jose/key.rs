@@ -70,6 +70,14 @@ impl SigningKey {
         self
     }
 
+    /// The algorithm, if it is known without reading the key.
+    pub(crate) fn configured_algorithm(&self) -> Option<SigningAlgorithm> {
+        match self.format {
+            Format::Pem(algorithm) => Some(algorithm),
+            Format::Jwk => None,
+        }
+    }
+
     /// Whether another reading may give another key.
     pub(crate) fn can_change(&self) -> bool {
         self.source.can_change()

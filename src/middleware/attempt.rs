@@ -14,6 +14,8 @@ use super::{
     tokens::Tokens,
     verdict::{Refused, Verdict, verdict},
 };
+#[cfg(feature = "mtls")]
+use crate::http::bind;
 use crate::{
     error::{BoxError, Error},
     http::{HttpRequest, HttpResponse},
@@ -142,11 +144,12 @@ where
     }
 }
 
-/// Puts a token on a request, and a proof if the token needs one.
+/// Puts a token on a request, and a proof if the token needs one; and notes which certificate it
+/// goes with.
 ///
 /// # Errors
 ///
-/// When a proof cannot be made.
+/// When a proof cannot be made, or the request's URL is none that HTTP knows.
 pub(super) fn authorize<T: Tokens>(
     context: &Context<T>,
     request: &mut impl HttpRequest,
@@ -154,6 +157,11 @@ pub(super) fn authorize<T: Tokens>(
     token: &Token,
 ) -> Result<Sent<T::Owner>, Error> {
     request.headers_mut().insert(AUTHORIZATION, token.header_value());
+    #[cfg(feature = "mtls")]
+    if let Some(certificate) = token.certificate() {
+        let (header, certificate) = (token.header_value(), certificate.clone());
+        request.annotate(|extensions| bind(extensions, header, certificate))?;
+    }
     let prover = Prover::prove(&context.origins, request, token, context.tokens.coarse_wall())?;
     Ok(Sent { prover, ..Sent::new(request, owner, token.epoch()) })
 }

@@ -101,7 +101,7 @@ impl<S, R> OAuth<S, R> {
         ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
     }
 
-    /// Sends a request with a token that needs a proof, or waits for a token.
+    /// Sends a request with a token that is bound to something, or waits for a token.
     #[cold]
     fn prove_or_wait<Q>(&mut self, mut request: Q) -> ResponseFuture<S, Q, R>
     where

@@ -25,7 +25,8 @@ use crate::{
 pub struct TokenHandle {
     shared: Arc<Shared>,
     // What is counted, so that the refresher ends: it holds `shared` itself.
-    _alive: Arc<Alive>,
+    #[cfg_attr(not(feature = "mtls"), expect(dead_code, reason = "it is dropped"))]
+    alive: Arc<Alive>,
 }
 
 impl TokenHandle {
@@ -50,7 +51,23 @@ impl TokenHandle {
 
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let alive = Arc::new(Alive(shared.clone()));
-        Self { shared, _alive: alive }
+        Self { shared, alive }
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn of(alive: Arc<Alive>) -> Self {
+        Self { shared: alive.0.clone(), alive }
+    }
+
+    #[cfg(feature = "mtls")]
+    pub(super) fn alive(&self) -> &Arc<Alive> {
+        &self.alive
+    }
+
+    /// Asks for a new token, without waiting for it.
+    #[cfg(feature = "mtls")]
+    pub(super) fn request_refresh(&self) {
+        self.shared.request(|inbox| inbox.refresh = true);
     }
 
     /// Waits until there is a token: to fail at start-up, not at the first request.
@@ -210,7 +227,7 @@ impl fmt::Debug for TokenHandle {
 }
 
 /// Lives as long as any handle does.
-struct Alive(Arc<Shared>);
+pub(super) struct Alive(Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {

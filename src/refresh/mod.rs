@@ -22,6 +22,8 @@
 
 mod builder;
 mod fetch;
+#[cfg(feature = "mtls")]
+mod follow;
 mod handle;
 mod plan;
 mod policy;

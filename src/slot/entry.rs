@@ -27,6 +27,9 @@ pub(crate) struct Entry {
     /// The token's hash, if it is bound to a key: for its proofs.
     #[cfg(feature = "dpop")]
     hash: Option<Box<str>>,
+    /// Asked for on every request, so it is here and not only in the token.
+    #[cfg(any(feature = "dpop", feature = "mtls"))]
+    bound: bool,
 }
 
 impl Entry {
@@ -45,17 +48,22 @@ impl Entry {
             headers,
             #[cfg(feature = "dpop")]
             hash: token.dpop_key().map(|_| token_hash(token.access_token()).into()),
+            #[cfg(any(feature = "dpop", feature = "mtls"))]
+            bound: token.is_bound(),
             token,
         }
     }
 
-    /// Whether the token is good with a proof only.
-    #[cfg_attr(not(feature = "dpop"), expect(clippy::unused_self, reason = "no token is"))]
+    /// Whether the token is good with a proof only, or over connections with a certificate.
+    #[cfg_attr(
+        not(any(feature = "dpop", feature = "mtls")),
+        expect(clippy::unused_self, reason = "no token is")
+    )]
     #[inline]
     pub(crate) fn is_bound(&self) -> bool {
-        #[cfg(feature = "dpop")]
-        return self.hash.is_some();
-        #[cfg(not(feature = "dpop"))]
+        #[cfg(any(feature = "dpop", feature = "mtls"))]
+        return self.bound;
+        #[cfg(not(any(feature = "dpop", feature = "mtls")))]
         false
     }
 

@@ -50,6 +50,9 @@ pub(super) struct Tokens {
     /// The token is bound to the key of the stamp's thumbprint. The set has the key only once
     /// whoever uses it has given it.
     pub(super) is_bound: bool,
+    /// The access token is bound to a client certificate, which another process, or this one after
+    /// the next rotation, does not have: only the refresh token is of use there.
+    pub(super) needs_certificate: bool,
 }
 
 impl Record {
@@ -72,7 +75,7 @@ impl Record {
         put("state", self.state.as_str().into());
         put("for", self.stamp.to_value());
         put("origin", self.origin.clone().into());
-        if let Some(Tokens { set, expires_at, is_bound }) = &self.tokens {
+        if let Some(Tokens { set, expires_at, is_bound, needs_certificate }) = &self.tokens {
             put("access_token", set.access_token().expose().into());
             put("token_type", if *is_bound { BOUND } else { UNBOUND }.into());
             put("refresh_token", set.refresh_token().map(Secret::expose).into());
@@ -81,6 +84,7 @@ impl Record {
             put("lifetime_ms", set.lifetime().map(milliseconds).into());
             put("refresh_in_ms", set.refresh_in().map(milliseconds).into());
             put("members", set.members().to_value());
+            put("needs_certificate", (*needs_certificate).into());
         }
         out.to_json()
     }
@@ -141,7 +145,9 @@ impl Record {
             if let Some(others) = members.take("members").and_then(Members::from_value) {
                 set = set.with_members(others);
             }
-            tokens = Some(Tokens { set: Arc::new(set), expires_at, is_bound });
+            let needs_certificate =
+                members.get("needs_certificate").and_then(Value::as_bool).unwrap_or(false);
+            tokens = Some(Tokens { set: Arc::new(set), expires_at, is_bound, needs_certificate });
         }
         Ok(Self { stamp: Arc::new(stamp), origin, generation, state, tokens })
     }
@@ -167,7 +173,20 @@ impl Tokens {
     pub(super) fn new(set: TokenSet, asked_at: SystemTime) -> Self {
         let expires_at = set.lifetime().and_then(|lifetime| asked_at.checked_add(lifetime));
         let is_bound = set.token_type() != TokenType::Bearer;
-        Self { set: Arc::new(set), expires_at, is_bound }
+        #[cfg(feature = "mtls")]
+        let needs_certificate = set.certificate_thumbprint().is_some();
+        #[cfg(not(feature = "mtls"))]
+        let needs_certificate = false;
+        Self { set: Arc::new(set), expires_at, is_bound, needs_certificate }
+    }
+
+    /// Whether the access token was stored by a process that had a certificate for it.
+    pub(super) fn lacks_certificate(&self) -> bool {
+        #[cfg(feature = "mtls")]
+        let has_it = self.set.certificate_thumbprint().is_some();
+        #[cfg(not(feature = "mtls"))]
+        let has_it = false;
+        self.needs_certificate && !has_it
     }
 
     /// The tokens with the key that they are bound to, if it is among what the identity has.

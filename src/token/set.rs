@@ -1,3 +1,5 @@
+#[cfg(feature = "mtls")]
+use std::sync::Arc;
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
@@ -6,6 +8,8 @@ use tokio::time::Instant;
 use super::Scopes;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
+#[cfg(feature = "mtls")]
+use crate::http::Identity;
 use crate::{
     error::{Error, ErrorKind},
     secret::{Members, Secret},
@@ -53,6 +57,8 @@ pub struct TokenSet {
     members: Members,
     #[cfg(feature = "dpop")]
     dpop_key: Option<DpopKey>,
+    #[cfg(feature = "mtls")]
+    certificate: Option<Arc<Identity>>,
 }
 
 impl TokenSet {
@@ -84,6 +90,8 @@ impl TokenSet {
             members: Members::default(),
             #[cfg(feature = "dpop")]
             dpop_key: None,
+            #[cfg(feature = "mtls")]
+            certificate: None,
         })
     }
 
@@ -147,6 +155,14 @@ impl TokenSet {
         self
     }
 
+    /// Says which certificate the token was obtained with.
+    #[cfg(feature = "mtls")]
+    #[must_use]
+    pub(crate) fn with_certificate(mut self, certificate: Arc<Identity>) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
     /// The other members of the token response.
     #[cfg(feature = "store")]
     pub(crate) fn members(&self) -> &Members {
@@ -205,6 +221,36 @@ impl TokenSet {
     /// The scopes that were granted; `None` if the server did not say.
     pub fn scopes(&self) -> Option<&Scopes> {
         self.scopes.as_ref()
+    }
+
+    /// The SHA-256 thumbprint of the client certificate that the token was obtained with, in
+    /// base64url: what it has in `cnf`, as `x5t#S256`, if the server has bound it ([RFC 8705 §3.1]).
+    ///
+    /// [RFC 8705 §3.1]: https://www.rfc-editor.org/rfc/rfc8705#section-3.1
+    #[cfg(feature = "mtls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mtls")))]
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.certificate.as_ref().map(|certificate| certificate.thumbprint())
+    }
+
+    /// Whether it takes more than the token to use it: a proof, or a certificate.
+    #[cfg(any(feature = "dpop", feature = "mtls"))]
+    pub(crate) fn is_bound(&self) -> bool {
+        #[cfg(feature = "dpop")]
+        let by_key = self.dpop_key.is_some();
+        #[cfg(not(feature = "dpop"))]
+        let by_key = false;
+        #[cfg(feature = "mtls")]
+        let by_certificate = self.certificate.is_some();
+        #[cfg(not(feature = "mtls"))]
+        let by_certificate = false;
+        by_key || by_certificate
+    }
+
+    /// The certificate that the token was obtained with.
+    #[cfg(feature = "mtls")]
+    pub(crate) fn certificate(&self) -> Option<&Arc<Identity>> {
+        self.certificate.as_ref()
     }
 
     /// Another member of the token response, such as `instance_url`.

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this")]
 
 pub mod api;
+pub mod certificates;
 pub mod clock;
 pub mod node;
+pub mod process;
 pub mod script;

@@ -1,20 +1,17 @@
-//! The servers in `tests/servers`, started for one test and gone with it.
+//! The authorization server and the API of `tests/servers`, started for one test and gone with it.
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Command as StdCommand, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpSocket,
-    process::{Child, Command},
-    time::timeout,
+
+use super::{
+    certificates::{Authority, Pair},
+    process::{Process, StateDir, check_node},
 };
 
 /// `oidc-provider` as authorization server, and an API that takes its tokens. Each is a process of
@@ -22,9 +19,31 @@ use tokio::{
 pub struct OidcServer {
     authorization_server: Process,
     api: Process,
+    options: Options,
+    http: reqwest::Client,
+}
+
+/// How the servers are started.
+struct Options {
     state: StateDir,
     access_token_lifetime: Duration,
-    http: reqwest::Client,
+    /// Switches of `oidc.mjs`.
+    switches: Vec<&'static str>,
+    /// The API's script and its switches.
+    api: &'static str,
+    api_switches: Vec<&'static str>,
+    certificates: Option<Certificates>,
+}
+
+/// What servers and clients present when they talk over TLS.
+pub struct Certificates {
+    root_pem: String,
+    /// Signed by the authority that the servers trust, for `CN=orders` and `orders.example`.
+    pub orders: Pair,
+    /// Signed by that authority too, for somebody whom no client is registered as.
+    pub stranger: Pair,
+    /// Signed by itself, and registered.
+    pub self_signed: Pair,
 }
 
 /// One request that reached the token endpoint, as it was answered.
@@ -40,22 +59,65 @@ pub struct TokenRequest {
 impl OidcServer {
     /// Starts both servers on free ports. Access tokens live for the given number of seconds.
     pub async fn start(access_token_lifetime: Duration) -> Self {
-        Self::start_with(access_token_lifetime, &[]).await
+        Self::start_with(Options::new(access_token_lifetime)).await
     }
 
-    /// As [`start`](Self::start), and it knows clients that sign assertions.
+    /// As [`start`](Self::start), and it knows a client for each algorithm of assertions, not only
+    /// for ES256.
     pub async fn start_with_signing_clients(access_token_lifetime: Duration) -> Self {
-        Self::start_with(access_token_lifetime, &["--signing-clients"]).await
+        let mut options = Options::new(access_token_lifetime);
+        options.switches.push("--signing-clients");
+        Self::start_with(options).await
     }
 
-    async fn start_with(access_token_lifetime: Duration, more: &[&str]) -> Self {
+    /// As [`start`](Self::start), and both servers take no DPoP proof without a nonce of theirs.
+    pub async fn start_with_dpop_nonces(access_token_lifetime: Duration) -> Self {
+        let mut options = Options::new(access_token_lifetime);
+        options.switches.push("--dpop-nonces");
+        options.api_switches.push("--dpop-nonces");
+        Self::start_with(options).await
+    }
+
+    /// Over TLS: the API asks for client certificates, and so does the authorization server on the
+    /// port of its aliases. It knows clients that have them.
+    pub async fn start_with_mutual_tls(access_token_lifetime: Duration) -> Self {
+        let mut options = Options::new(access_token_lifetime);
+        options.certificates = Some(Certificates::write(&options.state.0));
+        Self::start_with(options).await
+    }
+
+    /// Instead of our own API, one whose checks are not ours: `express-oauth2-jwt-bearer`.
+    pub async fn with_foreign_api(mut self) -> Self {
+        self.options.api = "express.mjs";
+        self.api = self.options.start_api(&self.authorization_server.url).await;
+        self
+    }
+
+    async fn start_with(options: Options) -> Self {
         check_node();
-        let state = StateDir::new();
-        let authorization_server =
-            start_authorization_server(&state, access_token_lifetime, 0, more).await;
-        let api = Process::start("api.mjs", ["--issuer", &authorization_server.url]).await;
-        let http = reqwest::Client::builder().no_proxy().build().expect("a plain client builds");
-        Self { authorization_server, api, state, access_token_lifetime, http }
+        let authorization_server = options.start_authorization_server(0).await;
+        let api = options.start_api(&authorization_server.url).await;
+        let http = options.trust(reqwest::Client::builder()).build().expect("a client builds");
+        Self { authorization_server, api, options, http }
+    }
+
+    /// What is presented over TLS, by servers started [with it](Self::start_with_mutual_tls).
+    pub fn certificates(&self) -> &Certificates {
+        self.options.certificates.as_ref().expect("the servers talk over TLS")
+    }
+
+    /// A client's settings with which it takes these servers for what they say they are.
+    pub fn trust(
+        &self,
+    ) -> impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Clone + Send + Sync + 'static + use<>
+    {
+        self.options.trust_settings()
+    }
+
+    /// The token endpoint where clients are asked for a certificate.
+    pub fn token_endpoint_alias(&self) -> String {
+        let alias = self.authorization_server.alias.as_ref().expect("the servers talk over TLS");
+        format!("{alias}/token")
     }
 
     /// The issuer, without a slash at the end.
@@ -69,7 +131,7 @@ impl OidcServer {
 
     /// The private key of the client that signs with this algorithm, in `pem` or as a `jwk`.
     pub fn client_key(&self, algorithm: &str, format: &str) -> PathBuf {
-        self.state.0.join(format!("client-{algorithm}.{format}"))
+        self.options.state.0.join(format!("client-{algorithm}.{format}"))
     }
 
     /// The API's origin, without a slash at the end.
@@ -113,6 +175,19 @@ impl OidcServer {
         answer["refresh_token"].as_str().expect("a refresh token").to_owned()
     }
 
+    /// An assertion about somebody, signed by a provider that the authorization server trusts.
+    pub async fn assertion(&self, subject: &str) -> String {
+        let query = [("subject", subject)];
+        let answer = self.ask(reqwest::Method::POST, self.issuer(), "assertion", &query).await;
+        answer["assertion"].as_str().expect("an assertion").to_owned()
+    }
+
+    /// Gives the API a new DPoP nonce. The one before it stays good, unless it is to `expire`.
+    pub async fn rotate_nonce_at_api(&self, expire: bool) {
+        let query: &[_] = if expire { &[("expire", "1")] } else { &[] };
+        self.ask(reqwest::Method::POST, self.api(), "rotate-nonce", query).await;
+    }
+
     /// Kills the authorization server, as `kill -9` does. The API goes on.
     pub async fn kill(&mut self) {
         self.authorization_server.kill().await;
@@ -122,8 +197,7 @@ impl OidcServer {
     pub async fn restart_on_same_port(&mut self) {
         let port = self.authorization_server.port();
         self.authorization_server.release_port();
-        self.authorization_server =
-            start_authorization_server(&self.state, self.access_token_lifetime, port, &[]).await;
+        self.authorization_server = self.options.start_authorization_server(port).await;
     }
 
     async fn ask(
@@ -144,117 +218,83 @@ impl OidcServer {
     }
 }
 
-async fn start_authorization_server(
-    state: &StateDir,
-    access_token_lifetime: Duration,
-    port: u16,
-    more: &[&str],
-) -> Process {
-    let lifetime = access_token_lifetime.as_secs().to_string();
-    let port = port.to_string();
-    let arguments: [&OsStr; 6] = [
-        "--state".as_ref(),
-        state.0.as_ref(),
-        "--access-token-ttl".as_ref(),
-        lifetime.as_ref(),
-        "--port".as_ref(),
-        port.as_ref(),
-    ];
-    let more = more.iter().map(<&str>::as_ref);
-    Process::start("oidc.mjs", arguments.into_iter().chain(more)).await
-}
-
-/// A script of `tests/servers` that runs. It ends when this is dropped, and when the test process
-/// ends in whatever way: its stdin closes then.
-struct Process {
-    child: Child,
-    url: String,
-    /// Holds the port while the process is dead: connections to it are refused, and nobody else is
-    /// given it.
-    reserved: Option<TcpSocket>,
-}
-
-impl Process {
-    /// Starts a script and waits until it listens.
-    async fn start(script: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut child = Command::new("node")
-            .arg(servers().join(script))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node can be started");
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let first_line = timeout(START_TIMEOUT, BufReader::new(stdout).lines().next_line()).await;
-        let line = first_line
-            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
-        let url = ready["url"].as_str().unwrap_or_default().to_owned();
-        assert!(
-            !url.is_empty(),
-            "tests/servers/{script} did not come up within {START_TIMEOUT:?}; \
-             what it has to say is on stderr, above. It printed {line:?}"
-        );
-        Self { child, url, reserved: None }
+impl Options {
+    fn new(access_token_lifetime: Duration) -> Self {
+        Self {
+            state: StateDir::new(),
+            access_token_lifetime,
+            switches: Vec::new(),
+            api: "api.mjs",
+            api_switches: Vec::new(),
+            certificates: None,
+        }
     }
 
-    fn port(&self) -> u16 {
-        let (_, port) = self.url.rsplit_once(':').expect("the URL has a port");
-        port.parse().expect("the port is a number")
+    async fn start_authorization_server(&self, port: u16) -> Process {
+        let lifetime = self.access_token_lifetime.as_secs().to_string();
+        let port = port.to_string();
+        let mut arguments = vec!["--state".as_ref(), self.state.0.as_os_str()];
+        arguments.extend(["--access-token-ttl", &lifetime, "--port", &port].map(OsStr::new));
+        self.start("oidc.mjs", arguments, &self.switches).await
     }
 
-    async fn kill(&mut self) {
-        self.child.kill().await.expect("the process can be killed");
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("SO_REUSEADDR can be set");
-        socket.bind(([127, 0, 0, 1], self.port()).into()).expect("the port is free again");
-        self.reserved = Some(socket);
+    async fn start_api(&self, issuer: &str) -> Process {
+        let arguments = vec!["--issuer".as_ref(), issuer.as_ref()];
+        // The foreign one knows no nonces.
+        let own = self.api == "api.mjs";
+        let switches = if own { &*self.api_switches } else { &[] };
+        self.start(self.api, arguments, switches).await
     }
 
-    fn release_port(&mut self) {
-        self.reserved = None;
+    async fn start(&self, script: &str, mut arguments: Vec<&OsStr>, switches: &[&str]) -> Process {
+        arguments.extend(switches.iter().map(|switch| OsStr::new(*switch)));
+        let root = self.certificates.is_some().then(|| self.state.0.join("ca.pem"));
+        if root.is_some() {
+            arguments.extend(["--tls".as_ref(), self.state.0.as_os_str()]);
+        }
+        Process::start(script, arguments, root.as_deref()).await
+    }
+
+    fn trust(&self, client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+        self.trust_settings()(client)
+    }
+
+    fn trust_settings(
+        &self,
+    ) -> impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Clone + Send + Sync + 'static + use<>
+    {
+        let root = self.certificates.as_ref().map(|certificates| {
+            reqwest::Certificate::from_pem(certificates.root_pem.as_bytes()).expect("a root in PEM")
+        });
+        // Servers on this machine are not behind a proxy.
+        move |client| match root.clone() {
+            Some(root) => client.no_proxy().tls_certs_only([root]),
+            None => client.no_proxy(),
+        }
     }
 }
 
-/// A directory for one server's keys, removed on drop.
-struct StateDir(PathBuf);
-
-impl StateDir {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("oidc-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+impl Certificates {
+    /// Makes them, and writes what the servers need of them.
+    fn write(directory: &Path) -> Self {
+        let authority = Authority::new();
+        let server = authority.server();
+        let certificates = Self {
+            root_pem: authority.root_pem.clone(),
+            orders: authority.client("orders"),
+            stranger: authority.client("stranger"),
+            self_signed: Pair::self_signed("orders"),
+        };
+        std::fs::create_dir_all(directory).expect("the target directory can be written to");
+        for (name, pem) in [
+            ("ca", &authority.root_pem),
+            ("server", &server.pem),
+            ("server-key", &server.key_pem),
+            ("self-signed", &certificates.self_signed.pem),
+        ] {
+            let path = directory.join(format!("{name}.pem"));
+            std::fs::write(path, pem).expect("the target directory can be written to");
+        }
+        certificates
     }
 }
-
-impl Drop for StateDir {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-/// A test that cannot run has failed: a skipped one would look like a passed one.
-fn check_node() {
-    let version = StdCommand::new("node").arg("--version").output();
-    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let major = version.ok().and_then(|version| {
-        version.trim().strip_prefix('v')?.split('.').next()?.parse::<u32>().ok()
-    });
-    assert!(
-        major.is_some_and(|major| major >= 20)
-            && servers().join("node_modules/oidc-provider").exists(),
-        "the servers of this test are not installed: run ./tests/run, which installs them; \
-         Node 20 or newer is needed"
-    );
-}
-
-fn servers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers")
-}
-
-/// Node starts in a tenth of a second; a busy machine may take a hundred times as long.
-const START_TIMEOUT: Duration = Duration::from_secs(20);

@@ -8,6 +8,8 @@ mod cache;
 mod calls;
 mod endpoints;
 mod fake;
+#[cfg(feature = "dpop")]
+mod fapi;
 mod methods;
 mod resources;
 mod shutdown;

@@ -1,17 +1,25 @@
 // An authorization server that is not ours: oidc-provider, which is OpenID certified.
 //
 //   node oidc.mjs --state DIR [--port N] [--access-token-ttl SECONDS] [--signing-clients]
+//                 [--tls DIR] [--dpop-nonces]
 //
 // It prints one line of JSON when it listens. The signing key is kept in DIR, so a JWT outlives a
 // server that is killed and started again; opaque and refresh tokens are in memory and do not. By
 // hand: `sleep 1h | node oidc.mjs --state /tmp/oidc --port 9000`.
+//
+// With --tls it listens on a second port too, where it asks for client certificates: the metadata
+// has it as `mtls_endpoint_aliases`. With --dpop-nonces it takes no DPoP proof without a nonce.
 
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-import { exportJWK, exportPKCS8, generateKeyPair } from 'jose';
+import { exportJWK, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 
+import { certificateClients, MUTUAL_TLS, PLAIN_CLIENTS, SIGNING_ALGORITHMS, signingClients } from './clients.mjs';
+import { ALGORITHMS as DPOP_ALGORITHMS } from './dpop.mjs';
+import { assertion, registerGrants } from './grants.mjs';
 import { listen, ready } from './serve.mjs';
 
 const { values: options } = parseArgs({
@@ -20,76 +28,46 @@ const { values: options } = parseArgs({
     port: { type: 'string', default: '0' },
     'access-token-ttl': { type: 'string', default: '3600' },
     'signing-clients': { type: 'boolean', default: false },
+    tls: { type: 'string' },
+    'dpop-nonces': { type: 'boolean', default: false },
   },
 });
+const { state, tls } = options;
 const accessTokenTtl = Number(options['access-token-ttl']);
 
 const RESOURCES = { 'urn:test:jwt': 'jwt', 'urn:test:opaque': 'opaque' };
 
-// Every character here means something in a form, in a URL, or in Basic credentials. ASCII only:
-// RFC 6749 App. A.2 allows nothing else, and oidc-provider enforces it.
-const RESERVED_SECRET = 'p@ss w:rd/%+&=?"~!*()\'';
-
-// Clients that sign an assertion, with a key for each of these in DIR: `client-ES256.pem` and
-// `.jwk`. Only on demand: RSA keys take a second.
-const SIGNING_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
-
 const clients = [
-  client('basic', 'client_secret_basic'),
-  client('post', 'client_secret_post'),
-  client('basic special:id/%+', 'client_secret_basic', { client_secret: RESERVED_SECRET }),
-  client('post special:id/%+', 'client_secret_post', { client_secret: RESERVED_SECRET }),
-  client('client_secret_jwt', 'client_secret_jwt', { client_secret: 'a secret of more than 32 bytes in all' }),
-  ...(options['signing-clients'] ? await Promise.all(SIGNING_ALGORITHMS.map(signingClient)) : []),
-  // Users sign in to this one: see `signIn`.
-  client('web', 'client_secret_basic', {
-    grant_types: ['authorization_code', 'refresh_token'],
-    response_types: ['code'],
-    redirect_uris: ['http://127.0.0.1/callback'],
-  }),
-  // The API itself, which introspects opaque tokens.
-  client('api', 'client_secret_basic', { grant_types: [] }),
+  ...PLAIN_CLIENTS,
+  ...(await signingClients(state, options['signing-clients'] ? SIGNING_ALGORITHMS : ['ES256'])),
+  ...(tls ? await certificateClients(tls) : []),
 ];
 
-function client(client_id, token_endpoint_auth_method, more) {
-  return {
-    client_id,
-    client_secret: `secret of ${client_id}`,
-    token_endpoint_auth_method,
-    grant_types: ['client_credentials'],
-    response_types: [],
-    redirect_uris: [],
-    ...more,
-  };
-}
-
-async function signingClient(alg) {
-  const { privateKey } = await generateKeyPair(alg, { extractable: true });
-  const jwk = { ...(await exportJWK(privateKey)), alg, kid: `client-${alg}` };
-  mkdirSync(options.state, { recursive: true });
-  writeFileSync(`${options.state}/client-${alg}.pem`, await exportPKCS8(privateKey), { mode: 0o600 });
-  writeFileSync(`${options.state}/client-${alg}.jwk`, JSON.stringify(jwk), { mode: 0o600 });
-  const { d, p, q, dp, dq, qi, ...publicKey } = jwk;
-  return client(`private_key_jwt ${alg}`, 'private_key_jwt', {
-    client_secret: undefined,
-    jwks: { keys: [publicKey] },
-    token_endpoint_auth_signing_alg: alg,
-  });
-}
-
-const jwks = { keys: [await loadOrCreateKey(options.state)] };
+const jwks = { keys: [await loadOrCreateKey(state)] };
 // Listen first: the issuer's name holds the port.
-const [server, issuer] = await listen(Number(options.port));
+const [server, issuer] = await listen(Number(options.port), { tls });
+const [aliasServer, alias] = tls ? await listen(0, { tls, requestCert: true }) : [];
 
 const provider = new Provider(issuer, {
   clients,
   clientDefaults: { id_token_signed_response_alg: 'ES256' },
-  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt'],
-  enabledJWA: { clientAuthSigningAlgValues: ['HS256', ...SIGNING_ALGORITHMS] },
+  clientAuthMethods: [
+    'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none',
+    ...(tls ? ['tls_client_auth', 'self_signed_tls_client_auth'] : []),
+  ],
+  enabledJWA: {
+    clientAuthSigningAlgValues: ['HS256', ...SIGNING_ALGORITHMS],
+    dPoPSigningAlgValues: DPOP_ALGORITHMS,
+  },
   cookies: { keys: ['not used: no browser comes here'] },
+  ...(tls && { discovery: { mtls_endpoint_aliases: aliases(alias) } }),
+  // Whose token it is, where a grant of ours says so.
+  formats: { customizers: { jwt: (_, token, { payload }) => Object.assign(payload, token.claimsOfGrant) } },
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
+    dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => options['dpop-nonces'] },
+    ...(tls && { mTLS: MUTUAL_TLS }),
     introspection: { enabled: true, allowedPolicy: () => true },
     revocation: { enabled: true, allowedPolicy: (_, client, token) => token.clientId === client.clientId },
     resourceIndicators: {
@@ -106,6 +84,17 @@ const provider = new Provider(issuer, {
   scopes: ['openid', 'offline_access', 'read', 'write'],
   ttl: { AccessToken: accessTokenTtl, ClientCredentials: accessTokenTtl, Grant: 3600, RefreshToken: 3600 },
 });
+
+await registerGrants(provider, jwks.keys, getResourceServerInfo);
+
+// RFC 8705 §5
+function aliases(url) {
+  return {
+    token_endpoint: `${url}/token`,
+    revocation_endpoint: `${url}/token/revocation`,
+    introspection_endpoint: `${url}/token/introspection`,
+  };
+}
 
 function getResourceServerInfo(_, resource) {
   if (!RESOURCES[resource]) throw new errors.InvalidTarget();
@@ -147,6 +136,8 @@ function control({ method, path, query }) {
       return {};
     case 'POST /__test/sign-in': // ?client=web&scope=read&resource=urn:test:jwt
       return signIn(query);
+    case 'POST /__test/assertion': // ?subject=alice: a JWT about her that is believed here
+      return assertion(issuer, query.subject).then((jwt) => ({ assertion: jwt }));
   }
 }
 
@@ -174,5 +165,5 @@ async function loadOrCreateKey(directory) {
 }
 
 provider.on('server_error', (_, error) => console.error(error));
-server.on('request', provider.callback());
-ready(issuer);
+for (const each of [server, aliasServer]) each?.on('request', provider.callback());
+ready(issuer, { alias });

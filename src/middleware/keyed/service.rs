@@ -129,7 +129,7 @@ where
         ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
     }
 
-    /// Sends a request with a token that needs a proof, or once there is a token.
+    /// Sends a request with a token that is bound to something, or once there is a token.
     #[cold]
     fn prove_or_wait<Q>(&mut self, key: K, mut request: Q) -> ResponseFuture<S, Q, R, TokenPool<K>>
     where

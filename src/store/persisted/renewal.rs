@@ -321,6 +321,9 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
 
 impl Wanted {
     fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {
+        if tokens.lacks_certificate() {
+            return false;
+        }
         let is_old = self.old.as_ref() == Some(tokens.set.access_token());
         let life = tokens.left(now).zip(tokens.set.lifetime());
         let wider = &self.step_up.scopes;

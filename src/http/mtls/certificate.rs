@@ -1,0 +1,118 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::Identity;
+use crate::{error::Error, secret::SecretSource};
+
+/// A client certificate and its private key, for mutual TLS ([RFC 8705]).
+///
+/// Both are read again for every token request, so that replacing them needs no restart. Clones
+/// share what was read last. A certificate that is the same, byte for byte, keeps its connections;
+/// another one gets connections of its own.
+///
+/// ```
+/// use tower_oauth::{ClientCertificate, SecretSource, Transport};
+///
+/// let certificate = ClientCertificate::pem(
+///     SecretSource::file("/run/secrets/tls.crt"),
+///     SecretSource::file("/run/secrets/tls.key"),
+/// );
+/// let transport = Transport::mtls(&certificate);
+/// # let _ = transport;
+/// ```
+///
+/// [RFC 8705]: https://www.rfc-editor.org/rfc/rfc8705
+#[derive(Clone)]
+pub struct ClientCertificate(Arc<Inner>);
+
+struct Inner {
+    certificate: SecretSource,
+    /// `None` if it stands beside the certificate.
+    key: Option<SecretSource>,
+    current: Mutex<Option<Arc<Identity>>>,
+    /// Held while reading: what was read first does not replace what was read later.
+    reading: AsyncMutex<()>,
+}
+
+impl ClientCertificate {
+    /// A chain of certificates in PEM, the client's own first, and its private key in PEM: PKCS#8,
+    /// PKCS#1 or SEC1, not encrypted.
+    pub fn pem(certificate: impl Into<SecretSource>, key: impl Into<SecretSource>) -> Self {
+        Self::new(certificate.into(), Some(key.into()))
+    }
+
+    /// As [`pem`](Self::pem), with chain and key in one piece of text.
+    pub fn pem_bundle(bundle: impl Into<SecretSource>) -> Self {
+        Self::new(bundle.into(), None)
+    }
+
+    fn new(certificate: SecretSource, key: Option<SecretSource>) -> Self {
+        let (current, reading) = (Mutex::default(), AsyncMutex::default());
+        Self(Arc::new(Inner { certificate, key, current, reading }))
+    }
+
+    /// Reads the certificate and returns its SHA-256 thumbprint, in base64url. It is what a token
+    /// that is bound to the certificate has in `cnf`, as `x5t#S256` ([RFC 8705 §3.1]).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Credential`](crate::ErrorKind::Credential) when certificate or key cannot be
+    /// read, or are not PEM.
+    ///
+    /// [RFC 8705 §3.1]: https://www.rfc-editor.org/rfc/rfc8705#section-3.1
+    pub async fn thumbprint(&self) -> Result<String, Error> {
+        Ok(self.read().await?.thumbprint().to_owned())
+    }
+
+    /// What was read last; it is read if it never was.
+    pub(crate) async fn known(&self) -> Result<Arc<Identity>, Error> {
+        let known = self.0.current().clone();
+        match known {
+            Some(identity) => Ok(identity),
+            None => self.read().await,
+        }
+    }
+
+    /// Reads certificate and key as they are now.
+    pub(crate) async fn read(&self) -> Result<Arc<Identity>, Error> {
+        let Inner { certificate, key, reading, .. } = &*self.0;
+        let _reading = reading.lock().await;
+        let chain = certificate.read().await?;
+        let key_text = match key {
+            Some(key) => Some(key.read().await?),
+            None => None,
+        };
+        let known = self.0.current().clone();
+        if let Some(known) = known.filter(|known| known.is_of(&chain, key_text.as_ref())) {
+            return Ok(known);
+        }
+        let identity = Arc::new(Identity::parse(chain, key_text).map_err(|e| e.within(self))?);
+        *self.0.current() = Some(identity.clone());
+        Ok(identity)
+    }
+}
+
+impl Inner {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {
+        // Nothing panics while it is held.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ClientCertificate");
+        out.field("certificate", &self.0.certificate);
+        if let Some(key) = &self.0.key {
+            out.field("key", key);
+        }
+        if let Some(identity) = &*self.0.current() {
+            out.field("thumbprint", &identity.thumbprint());
+        }
+        out.finish()
+    }
+}
