@@ -48,11 +48,12 @@
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read secrets | [`secret`] |
+//! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance).
+//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`.
 //!
 //! # Features
 //!
@@ -63,6 +64,9 @@
 //! | `external-command` | no | `ExternalCommand`, a token from a program's output |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
+//! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
+//! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
+//! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `testing` | no | a scriptable authorization server and API for tests |
@@ -118,6 +122,9 @@ pub mod revocation;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -169,6 +176,6 @@ pub use crate::{
 pub use crate::dpop::{DpopAlgorithm, DpopKey};
 
 /// The README's code compiles.
-#[cfg(all(doctest, feature = "reqwest"))]
+#[cfg(all(doctest, feature = "reqwest", feature = "store-file", unix))]
 #[doc = include_str!("../README.md")]
 struct Readme;

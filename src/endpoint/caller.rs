@@ -50,6 +50,18 @@ pub(crate) struct Location {
     pub(crate) discovery: Option<Discovery>,
 }
 
+#[cfg(feature = "store")]
+impl Location {
+    /// What tells it from others: its URL, or the issuer that says where it is.
+    pub(crate) fn name(&self) -> String {
+        match (&self.url, &self.discovery) {
+            (Some(url), _) => url.uri().to_string(),
+            (None, Some(discovery)) => discovery.configured_issuer().to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 /// An answer and what it takes to read it.
 pub(crate) struct Exchanged<'a> {
     pub(crate) answer: &'a Answer,

@@ -57,6 +57,13 @@ impl Form {
         self.space = space;
     }
 
+    /// The names and values of all parameters that are no secrets.
+    #[cfg(feature = "store")]
+    pub(crate) fn public(&self) -> impl Iterator<Item = (&str, &str)> {
+        let public = self.parameters.iter().filter(|parameter| !parameter.secret);
+        public.map(|parameter| (&*parameter.name, parameter.value.expose()))
+    }
+
     /// The values that must not come back in an error.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.parameters

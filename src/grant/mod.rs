@@ -36,6 +36,8 @@ mod external_account;
 #[cfg(feature = "external-command")]
 mod external_command;
 mod file_token;
+#[cfg(feature = "store")]
+mod identity;
 mod jwt_bearer;
 mod parameter;
 mod refresh_token;

@@ -41,18 +41,18 @@ use crate::{
 ///
 /// [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
 #[derive(Clone)]
-pub struct TokenExchange(Arc<Inner>);
+pub struct TokenExchange(pub(super) Arc<Inner>);
 
-struct Inner {
-    checked: Checked,
-    options: TokenExchangeOptions,
+pub(super) struct Inner {
+    pub(super) checked: Checked,
+    pub(super) options: TokenExchangeOptions,
 }
 
 /// What only [`TokenExchange`] has to configure.
 #[derive(Debug)]
 pub struct TokenExchangeOptions {
-    subject: (SecretSource, String),
-    actor: Option<(SecretSource, String)>,
+    pub(super) subject: (SecretSource, String),
+    pub(super) actor: Option<(SecretSource, String)>,
     requested: Option<String>,
     assume_access_token: bool,
 }
