@@ -61,6 +61,7 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `external-command` | no | `ExternalCommand`, a token from a program's output |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
@@ -100,6 +101,9 @@ pub mod docs;
 pub mod dpop;
 mod endpoint;
 pub mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod http;
 pub mod introspection;
@@ -135,8 +139,8 @@ pub use crate::{
     discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
-        ByResource, ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
-        TokenExchange,
+        ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
+        Saml2Bearer, TokenExchange,
     },
     http::Transport,
     introspection::{Introspection, TokenInfo},
@@ -155,6 +159,10 @@ pub use crate::{
     middleware::{KeyedOAuth, KeyedOAuthLayer, MissingKey},
     pool::TokenPool,
 };
+
+#[cfg(feature = "external-command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
+pub use crate::grant::ExternalCommand;
 
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]

@@ -303,7 +303,7 @@ fn request(
 
 /// The answer holds tokens. Its buffer is wiped if nobody else has a part of it; what lies in the
 /// HTTP client's own buffers is out of reach.
-fn wipe(body: Bytes) {
+pub(super) fn wipe(body: Bytes) {
     if let Ok(mut buffer) = body.try_into_mut() {
         buffer.as_mut().zeroize();
     }
