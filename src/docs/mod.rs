@@ -9,3 +9,7 @@ pub mod layer_order {}
 #[doc = include_str!("performance.md")]
 #[doc = include_str!("injection.svg")]
 pub mod performance {}
+
+#[cfg(feature = "store")]
+#[doc = include_str!("storing_tokens.md")]
+pub mod storing_tokens {}

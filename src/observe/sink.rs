@@ -60,6 +60,24 @@ fn trace(event: &Event<'_>) {
             debug!(target: TARGET, ?waited, obtained, "request waited for a token");
         }
         Event::Replayed { status } => debug!(target: TARGET, status, "request sent again"),
+        Event::Adopted { generation } => {
+            info!(target: TARGET, generation, "token taken from the store");
+        }
+        Event::Saved { generation } => debug!(target: TARGET, generation, "token stored"),
+        Event::NotSaved { generation, error } => warn!(
+            target: TARGET, generation, kind = %error.kind(), %error,
+            "token not stored: it would be lost if the process ended now"
+        ),
+        Event::RecordIgnored { what } => warn!(target: TARGET, what, "stored record ignored"),
+        Event::StoreFailed { error } => {
+            warn!(target: TARGET, kind = %error.kind(), %error, "token store failed");
+        }
+        Event::Resending { generation } => {
+            warn!(target: TARGET, generation, "an answer was lost; sending the refresh token again");
+        }
+        Event::Ended { generation } => {
+            warn!(target: TARGET, generation, "the grant has ended; access has to be given again");
+        }
         Event::Stopped => debug!(target: TARGET, "refresher stopped"),
     }
 }
