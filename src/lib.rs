@@ -47,6 +47,7 @@
 //! | keep a token fresh, ask for its state | [`refresh`] |
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
+//! | read all of this from a file, reload it | `config` |
 //! | read secrets | [`secret`] |
 //! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
@@ -69,6 +70,7 @@
 //! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
+//! | `config` | no | everything the builders take, from a configuration file, and reloaded |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -94,6 +96,9 @@
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 pub mod discovery;
 pub mod docs;
 #[cfg(feature = "dpop")]
@@ -151,7 +156,9 @@ pub use crate::{
     refresh::{Rejection, State, Status, Token, TokenHandle},
     revocation::Revocation,
     secret::{Secret, SecretSource},
-    source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
+    source::{
+        Chain, FetchContext, FixedToken, FromService, Offer, Replaceable, TokenSource, source_fn,
+    },
     token::{Scopes, TokenSet, TokenType},
 };
 #[cfg(feature = "pool")]

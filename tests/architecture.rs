@@ -28,8 +28,8 @@ const RANKS: [(&str, u8); 24] = [
     ("introspection", 7),
     ("pool", 7),
     ("middleware", 8),
-    ("config", 8),
     ("testing", 8),
+    ("config", 9),
     ("fuzzing", 9),
 ];
 

@@ -22,6 +22,7 @@ mod fixed;
 mod function;
 #[cfg(feature = "store")]
 mod identity;
+mod replaceable;
 mod service;
 mod step_up;
 
@@ -35,6 +36,7 @@ pub use function::{SourceFn, source_fn};
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use identity::{Identified, Identity};
+pub use replaceable::{Offer, Replaceable};
 pub use service::FromService;
 pub use step_up::StepUp;
 
