@@ -47,6 +47,7 @@
 //! | keep a token fresh, ask for its state | [`refresh`] |
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
+//! | read all of this from a file, reload it | `config` |
 //! | read secrets | [`secret`] |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
@@ -64,6 +65,7 @@
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
+//! | `config` | no | everything the builders take, from a configuration file, and reloaded |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -89,6 +91,9 @@
 //! | rejections acted on | one a second |
 
 pub mod client_auth;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub mod config;
 pub mod discovery;
 pub mod docs;
 #[cfg(feature = "dpop")]
@@ -140,7 +145,9 @@ pub use crate::{
     refresh::{Rejection, State, Status, Token, TokenHandle},
     revocation::Revocation,
     secret::{Secret, SecretSource},
-    source::{Chain, FetchContext, FixedToken, FromService, TokenSource, source_fn},
+    source::{
+        Chain, FetchContext, FixedToken, FromService, Offer, Replaceable, TokenSource, source_fn,
+    },
     token::{Scopes, TokenSet, TokenType},
 };
 #[cfg(feature = "pool")]

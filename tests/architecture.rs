@@ -28,8 +28,8 @@ const RANKS: [(&str, u8); 23] = [
     ("introspection", 7),
     ("pool", 7),
     ("middleware", 8),
-    ("config", 8),
     ("testing", 8),
+    ("config", 9),
 ];
 
 /// What only some rooms may name, and why.

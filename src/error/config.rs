@@ -48,6 +48,20 @@ pub enum ConfigError {
     },
     /// The HTTP client for the authorization server could not be built.
     Transport(String),
+    /// Something in a configuration file.
+    Document {
+        /// Where it stands, such as `client.secret`; empty for the whole.
+        path: String,
+        /// What is wrong there and what is expected.
+        reason: String,
+    },
+    /// What is wrong with one of several clients.
+    Client {
+        /// The client's name.
+        name: String,
+        /// What is wrong with it.
+        error: Box<Self>,
+    },
 }
 
 impl std::fmt::Display for ConfigError {
@@ -74,6 +88,9 @@ impl std::fmt::Display for ConfigError {
                 write!(f, "not as FAPI 2.0 has it: clients \"{clause}\"; {reason}")
             }
             Self::Transport(reason) => write!(f, "the HTTP client cannot be built: {reason}"),
+            Self::Document { path, reason } if path.is_empty() => f.write_str(reason),
+            Self::Document { path, reason } => write!(f, "{path}: {reason}"),
+            Self::Client { name, error } => write!(f, "client {name:?}: {error}"),
         }
     }
 }

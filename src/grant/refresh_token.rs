@@ -110,6 +110,20 @@ impl GrantBuilder<RefreshTokenOptions> {
     }
 }
 
+impl RefreshToken {
+    /// Goes on where another source with the same session is, unless the initial refresh token,
+    /// which is this now, is one that the other has not sent yet: then somebody gave access again.
+    #[cfg(feature = "config")]
+    pub(crate) fn continues(&self, other: &Self, initial: &Secret) -> bool {
+        let presented = other.0.presented.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if presented.as_ref().is_some_and(|presented| presented != initial) {
+            return false;
+        }
+        *self.0.presented.lock().unwrap_or_else(PoisonError::into_inner) = presented;
+        true
+    }
+}
+
 impl TokenSource for RefreshToken {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         let inner = &*self.0;

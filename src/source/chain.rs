@@ -71,6 +71,12 @@ impl Link {
         self.source.revoke(cx).await
     }
 
+    /// Goes on where another source is: with what it gave last.
+    pub(super) fn inherit(&self, other: &Self) {
+        let given = other.given().clone();
+        *self.given() = given;
+    }
+
     fn given(&self) -> MutexGuard<'_, Option<Arc<TokenSet>>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }

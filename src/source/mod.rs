@@ -20,6 +20,7 @@ mod chain;
 mod context;
 mod fixed;
 mod function;
+mod replaceable;
 mod service;
 mod step_up;
 
@@ -30,6 +31,7 @@ pub(crate) use chain::Link;
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
+pub use replaceable::{Offer, Replaceable};
 pub use service::FromService;
 pub use step_up::StepUp;
 

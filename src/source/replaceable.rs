@@ -1,0 +1,328 @@
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{FetchContext, TokenSource, chain::Link};
+use crate::{
+    error::{Error, ErrorKind},
+    token::TokenSet,
+};
+
+/// A source in whose place another one can be put while it is in use.
+///
+/// The other one is [offered](Self::offer), and tried by the next fetch. Once it has given a token
+/// it is the source; until then the old one is, and if it gives none, the old one is asked in the
+/// same fetch, so that nobody goes without. Each of them is shown only what it gave itself: a
+/// refresh token goes to nobody but the server that issued it.
+///
+/// Clones share one source.
+///
+/// ```
+/// use tower_oauth::{Error, Replaceable, TokenHandle, TokenSet, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let source = Replaceable::new(source_fn(|_| async { TokenSet::bearer("old") }));
+/// let tokens = TokenHandle::spawn(source.clone());
+/// assert_eq!(tokens.token().await?.access_token().expose(), "old");
+///
+/// let offer = source.offer(source_fn(|_| async { TokenSet::bearer("new") }));
+/// tokens.refresh().await?;
+/// offer.accepted().await?;
+/// assert_eq!(tokens.token().await?.access_token().expose(), "new");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Replaceable(Arc<Mutex<Sources>>);
+
+struct Sources {
+    current: Link,
+    offered: Option<Offered>,
+    /// How many were offered: the number of the last.
+    offers: u64,
+}
+
+struct Offered {
+    link: Link,
+    /// Whether it goes on with the grant of the source that is current when it is tried, and so
+    /// with its refresh token.
+    same_grant: Box<dyn FnOnce() -> bool + Send>,
+    number: u64,
+    outcome: oneshot::Sender<Result<(), Error>>,
+}
+
+/// A source that was offered. When it is dropped before the source was tried, the source is
+/// withdrawn.
+#[must_use = "a source that nobody waits for is withdrawn"]
+pub struct Offer {
+    sources: Replaceable,
+    number: u64,
+    outcome: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Replaceable {
+    /// Starts with a source.
+    pub fn new(source: impl TokenSource) -> Self {
+        let current = Link::new(source);
+        Self(Arc::new(Mutex::new(Sources { current, offered: None, offers: 0 })))
+    }
+
+    /// Offers a source in place of the current one. It is tried by the next fetch, which
+    /// [`refresh()`](crate::TokenHandle::refresh) asks for, and given half of the time that the
+    /// fetch has. Another one that was offered before and not tried yet is withdrawn.
+    pub fn offer(&self, source: impl TokenSource) -> Offer {
+        self.offer_if(source, || false)
+    }
+
+    /// As [`offer`](Self::offer), for a source that goes on with the grant of the current one: at the
+    /// same server, for the same client. It is shown what the current one gave, the refresh token
+    /// among it.
+    pub fn offer_same_grant(&self, source: impl TokenSource) -> Offer {
+        self.offer_if(source, || true)
+    }
+
+    /// As one or the other, decided when the source is tried.
+    pub(crate) fn offer_if(
+        &self,
+        source: impl TokenSource,
+        same_grant: impl FnOnce() -> bool + Send + 'static,
+    ) -> Offer {
+        let (link, same_grant) = (Link::new(source), Box::new(same_grant));
+        let (sender, outcome) = oneshot::channel();
+        let mut sources = self.sources();
+        sources.offers += 1;
+        let number = sources.offers;
+        let replaced =
+            sources.offered.replace(Offered { link, same_grant, number, outcome: sender });
+        drop(sources);
+        if let Some(replaced) = replaced {
+            let message = "another source was offered after this one";
+            tell(replaced.outcome, Err(Error::new(ErrorKind::Configuration, message)));
+        }
+        Offer { sources: self.clone(), number, outcome }
+    }
+
+    /// Tries the source that was offered.
+    async fn try_offered(&self, offered: Offered, mut cx: FetchContext) -> Option<TokenSet> {
+        let Offered { link, same_grant, outcome: sender, .. } = offered;
+        if same_grant() {
+            link.inherit(&self.sources().current);
+        }
+        // The current source needs time too.
+        let now = Instant::now();
+        cx.deadline = now + cx.deadline.saturating_duration_since(now) / 2;
+        let outcome = timeout_at(cx.deadline, link.fetch(cx)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, "the offered source gave no token in time"))
+        });
+        match outcome {
+            Ok(token) => {
+                // Offered -> current: it works.
+                let replaced = mem::replace(&mut self.sources().current, link);
+                // A source may do anything when it is dropped, so not while the lock is held.
+                drop(replaced);
+                tell(sender, Ok(()));
+                Some(token)
+            }
+            Err(error) => {
+                tell(sender, Err(error));
+                None
+            }
+        }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(offerer: oneshot::Sender<Result<(), Error>>, outcome: Result<(), Error>) {
+    // Whoever offered it may have lost interest.
+    let _ = offerer.send(outcome);
+}
+
+impl Offer {
+    /// Waits until the source was tried. It does not have it tried: that is up to the handle.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the source from giving a token. The one before it is still in use.
+    ///
+    /// # Cancellation
+    ///
+    /// The source is withdrawn, unless it is being tried or was.
+    pub async fn accepted(mut self) -> Result<(), Error> {
+        // A fetch that panics drops the sender.
+        (&mut self.outcome).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Panic, "the offered source was not tried to the end"))
+        })
+    }
+
+    /// What became of it, if it was tried or is being tried; otherwise it is withdrawn.
+    pub(crate) async fn settled(self) -> Option<Result<(), Error>> {
+        match self.withdraw() {
+            Some(_) => None,
+            None => Some(self.accepted().await),
+        }
+    }
+
+    fn withdraw(&self) -> Option<Offered> {
+        let mut sources = self.sources.sources();
+        sources.offered.take_if(|offered| offered.number == self.number)
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        drop(self.withdraw());
+    }
+}
+
+impl TokenSource for Replaceable {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let offered = self.sources().offered.take();
+        if let Some(offered) = offered
+            && let Some(token) = self.try_offered(offered, cx.clone()).await
+        {
+            return Ok(token);
+        }
+        let current = self.sources().current.clone();
+        current.fetch(cx).await
+    }
+
+    async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
+        let current = self.sources().current.clone();
+        current.revoke(cx).await
+    }
+}
+
+impl fmt::Debug for Replaceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered = self.sources().offered.is_some();
+        f.debug_struct("Replaceable").field("offered", &offered).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::source::source_fn;
+
+    /// Gives its name as token and as refresh token, and checks that it sees nobody else's.
+    fn named(name: &'static str) -> impl TokenSource {
+        source_fn(move |cx: FetchContext| {
+            let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
+            let foreign = previous.is_some_and(|token| token.expose() != name);
+            async move {
+                assert!(!foreign, "{name} sees another source's refresh token");
+                Ok(TokenSet::bearer(name)?.with_refresh_token(name))
+            }
+        })
+    }
+
+    fn refusing() -> impl TokenSource {
+        source_fn(|_| async { Err(Error::new(ErrorKind::InvalidClient, "no")) })
+    }
+
+    async fn fetch(source: &Replaceable) -> String {
+        let mut cx = FetchContext::first();
+        // As the refresher has it: the last token, whoever gave it.
+        let last = TokenSet::bearer("last").unwrap().with_refresh_token("somebody's");
+        cx.previous = Some(Arc::new(last));
+        let token = source.fetch(cx).await.unwrap();
+        token.access_token().expose().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_source_that_gives_a_token_takes_the_place_of_the_old_one() {
+        let source = Replaceable::new(named("old"));
+        assert_eq!(fetch(&source).await, "old");
+        let offer = source.offer(named("new"));
+        assert_eq!(fetch(&source).await, "new");
+        offer.accepted().await.unwrap();
+        assert_eq!(fetch(&source).await, "new");
+    }
+
+    #[tokio::test]
+    async fn a_source_that_gives_none_is_dropped_and_the_old_one_asked_in_the_same_fetch() {
+        let source = Replaceable::new(named("old"));
+        let offer = source.offer(refusing());
+        assert_eq!(fetch(&source).await, "old");
+        assert_eq!(offer.accepted().await.unwrap_err().kind(), ErrorKind::InvalidClient);
+        assert_eq!(fetch(&source).await, "old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_hangs_leaves_the_old_one_half_of_the_time() {
+        let source = Replaceable::new(named("old"));
+        let offer = source.offer(source_fn(|_| std::future::pending()));
+        let started = Instant::now();
+        assert_eq!(fetch(&source).await, "old");
+        assert_eq!(started.elapsed().as_secs(), 15);
+        assert_eq!(offer.accepted().await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+
+    #[tokio::test]
+    async fn only_a_source_with_the_same_grant_sees_the_last_refresh_token() {
+        let source = Replaceable::new(named("session"));
+        assert_eq!(fetch(&source).await, "session");
+        let heir = source_fn(|cx: FetchContext| async move {
+            let previous = cx.previous.ok_or_else(|| Error::other("nothing was inherited"))?;
+            assert_eq!(previous.refresh_token().map(|token| token.expose()), Some("session"));
+            TokenSet::bearer("heir")
+        });
+        let offer = source.offer_same_grant(heir);
+        assert_eq!(fetch(&source).await, "heir");
+        offer.accepted().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_offer_that_is_dropped_or_followed_by_another_is_withdrawn() {
+        let source = Replaceable::new(named("old"));
+        drop(source.offer(named("dropped")));
+        assert_eq!(fetch(&source).await, "old");
+        let first = source.offer(named("first"));
+        let second = source.offer(named("second"));
+        assert!(first.accepted().await.is_err());
+        assert_eq!(fetch(&source).await, "second");
+        second.accepted().await.unwrap();
+    }
+
+    /// A fetch that panics ends on its task, as the refresher runs it.
+    #[tokio::test]
+    async fn a_source_that_panics_is_not_tried_again() {
+        let source = Replaceable::new(named("old"));
+        let tries = Arc::new(AtomicU32::new(0));
+        let counted = tries.clone();
+        let offer = source.offer(source_fn(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { panic!("a bug") }
+        }));
+        let trying = source.clone();
+        #[expect(clippy::disallowed_methods, reason = "the panic ends there")]
+        let task = tokio::spawn(async move { trying.fetch(FetchContext::first()).await });
+        let ended = tokio::time::timeout(Duration::from_secs(5), task).await.unwrap();
+        assert!(ended.unwrap_err().is_panic());
+        assert_eq!(offer.accepted().await.unwrap_err().kind(), ErrorKind::Panic);
+        assert_eq!(fetch(&source).await, "old");
+        assert_eq!(tries.load(Ordering::Relaxed), 1);
+    }
+}
