@@ -102,8 +102,7 @@ async fn kube_takes_the_stack_with_its_boxed_body() {
         size_of_val(&client)
     }
 
-    let hyper: Client<HttpConnector, KubeBody> =
-        Client::builder(TokioExecutor::new()).build_http();
+    let hyper: Client<HttpConnector, KubeBody> = Client::builder(TokioExecutor::new()).build_http();
     new_client(ServiceBuilder::new().layer(layer()).service(hyper));
     let hyper: Client<_, tower_oauth::middleware::ReplayBody<KubeBody>> =
         Client::builder(TokioExecutor::new()).build_http();

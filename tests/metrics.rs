@@ -149,9 +149,8 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task
 #[test]
 fn a_pool_has_counters_and_no_gauge_of_a_single_token() {
     recorded(|snapshotter| async move {
-        let pool = tower_oauth::TokenPool::builder(|_: &u32| Script::tokens(HOUR))
-            .name("tenants")
-            .spawn();
+        let pool =
+            tower_oauth::TokenPool::builder(|_: &u32| Script::tokens(HOUR)).name("tenants").spawn();
         for tenant in 0..20 {
             pool.token(&tenant).await.unwrap();
         }

@@ -11,8 +11,8 @@ use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use tower_oauth::{
-    Buffered, ClientAuth, ClientCredentials, CloneRequest, Error, ErrorKind,
-    ExistingAuthorization, ForeignOrigin, OAuthLayer, TokenHandle,
+    Buffered, ClientAuth, ClientCredentials, CloneRequest, Error, ErrorKind, ExistingAuthorization,
+    ForeignOrigin, OAuthLayer, TokenHandle,
     testing::{AuthorizationServer, ProtectedApi},
 };
 
@@ -25,9 +25,7 @@ async fn servers() -> (AuthorizationServer, ProtectedApi) {
 
 fn tokens(issuer: &AuthorizationServer, secret: &'static str) -> TokenHandle {
     let auth = ClientAuth::basic("orders", secret);
-    TokenHandle::spawn(
-        ClientCredentials::builder(issuer.token_endpoint(), auth).build().unwrap(),
-    )
+    TokenHandle::spawn(ClientCredentials::builder(issuer.token_endpoint(), auth).build().unwrap())
 }
 
 fn layer(tokens: &TokenHandle, api: &ProtectedApi) -> OAuthLayer {

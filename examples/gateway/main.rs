@@ -70,7 +70,7 @@ async fn run() -> Result<(), BoxError> {
     let demo = demo.map(|demo| tokio::spawn(demo.play(url)));
 
     let ending = gateway.clone();
-    let (ended, until) = tokio::sync::oneshot::channel();
+    let (ended, until) = tokio::sync::oneshot::channel::<()>();
     let server = axum::serve(listener, gateway.router()).with_graceful_shutdown(async move {
         arguments.end().await;
         // From here on, whoever balances load sees that this one is going.

@@ -54,12 +54,24 @@ impl Gateway {
     pub fn new(settings: &Settings, recorder: PrometheusHandle) -> Result<Self, BoxError> {
         let upstreams = settings.upstreams.iter();
         let upstreams = upstreams.map(|(name, settings)| Upstream::new(name, settings));
-        let mut upstreams: Vec<_> = upstreams.collect::<Result<_, _>>()?;
-        upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
-        Ok(Self(Arc::new(Inner { upstreams, recorder, ending: AtomicBool::new(false) })))
+        Ok(Self::of(upstreams.collect::<Result<_, _>>()?, recorder))
     }
 
-    pub fn router(&self) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+    /// The same without the layer: only to measure what it costs.
+    pub fn bare(settings: &Settings, recorder: PrometheusHandle) -> Result<Self, BoxError> {
+        let upstreams = settings.upstreams.iter();
+        let upstreams = upstreams.map(|(name, settings)| Upstream::new(name, settings)?.bare());
+        Ok(Self::of(upstreams.collect::<Result<_, _>>()?, recorder))
+    }
+
+    fn of(mut upstreams: Vec<Upstream>, recorder: PrometheusHandle) -> Self {
+        upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.path.len()));
+        Self(Arc::new(Inner { upstreams, recorder, ending: AtomicBool::new(false) }))
+    }
+
+    pub fn router(
+        &self,
+    ) -> axum::extract::connect_info::IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
         Router::new()
             // The process runs. Not more: without tokens it is of use all the same.
             .route("/healthz", get(async || "ok\n"))

@@ -31,7 +31,15 @@ pub struct Upstream {
     pub tokens: TokenHandle,
     pub history: Arc<History>,
     pub counts: Counts,
-    client: OAuth<Http<ReplayBody<Body>>, Buffered>,
+    client: Sender,
+}
+
+/// How requests are sent.
+#[derive(Clone)]
+enum Sender {
+    Layered(OAuth<Http<ReplayBody<Body>>, Buffered>),
+    /// Without the layer: only to measure what it costs.
+    Bare(Http<Body>),
 }
 
 /// What became of the requests.
@@ -54,7 +62,7 @@ impl Upstream {
         let client = settings
             .oauth
             .builder()
-            .name(format!("upstreams.{name}.oauth"))
+            .name(name)
             .observer(move |event: &tower_oauth::observe::Event<'_>| observer.note(event))
             .build()?;
         Ok(Self {
@@ -64,14 +72,24 @@ impl Upstream {
             tokens: client.tokens().clone(),
             history,
             counts: Counts::default(),
-            client: client.layer().replay(Buffered::up_to(REPLAYED)).layer(http()?),
+            client: Sender::Layered(
+                client.layer().replay(Buffered::up_to(REPLAYED)).layer(http()?),
+            ),
         })
+    }
+
+    /// The same without the layer.
+    pub fn bare(self) -> Result<Self, BoxError> {
+        Ok(Self { client: Sender::Bare(http()?), ..self })
     }
 
     /// Sends a request that is the API's already.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
         let own = request.headers().contains_key(header::AUTHORIZATION);
-        let outcome = self.client.clone().oneshot(request).await;
+        let outcome = match self.client.clone() {
+            Sender::Layered(client) => client.oneshot(request).await,
+            Sender::Bare(client) => client.oneshot(request).await.map_err(Into::into),
+        };
         let counts = &self.counts;
         match &outcome {
             Ok(response) => {
