@@ -89,11 +89,28 @@ fn value(text: &str) -> Result<Value, OpenApiError> {
     let outcome = if text.trim_start().starts_with('{') {
         // YAML would take most of it too, but its errors are about YAML.
         serde_json::from_str(text).map_err(|error| error.to_string())
+    } else if deepest(text) > DEPTH_CAP {
+        // The parser bounds the depth too, but takes minutes to find out.
+        Err("it is nested too deeply".to_owned())
     } else {
         // It bounds the depth, and what aliases repeat.
         yaml_serde::from_str(text).map_err(|error| error.to_string())
     };
     outcome.map_err(|problem| OpenApiError::Syntax(printable(&problem, 200)))
+}
+
+/// How many brackets and braces are open at once, at most; those in texts count too.
+fn deepest(text: &str) -> u32 {
+    let (mut open, mut most) = (0_u32, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => continue,
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 fn check_version(document: &Value) -> Result<(), OpenApiError> {
@@ -152,3 +169,4 @@ impl<'a> Document<'a> {
 /// The largest public descriptions have a third of it.
 const SIZE_CAP: usize = 32 * 1024 * 1024;
 const REFERENCE_CAP: usize = 16;
+const DEPTH_CAP: u32 = 1000;

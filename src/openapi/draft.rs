@@ -1,11 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::{FlowKind, OpenApi, OpenApiError, Protection, SecurityScheme, scheme::NAME_CAP};
-use crate::{
-    config::{GrantConfig, OAuthConfig},
-    error::printable,
-    http::is_loopback,
-};
+use crate::{config::OAuthConfig, error::printable, http::is_loopback};
 
 impl OpenApi {
     /// A draft for the only scheme of OAuth 2.0 or OpenID Connect; the client and its secret are
@@ -49,8 +45,8 @@ impl OpenApi {
     }
 
     fn draft(&self, scheme: &SecurityScheme) -> Result<OAuthConfig, OpenApiError> {
+        // The default grant is the one that a program alone has.
         let mut config = OAuthConfig::default();
-        config.grant = GrantConfig::ClientCredentials;
         let mut listed = BTreeSet::new();
         match &scheme.protection {
             Protection::OAuth2(flows) => {
