@@ -55,7 +55,8 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`.
+//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`,
+//! `docs::moving_from_outsystems`.
 //!
 //! # Features
 //!
