@@ -72,3 +72,40 @@ async fn the_stack_can_be_boxed() {
     let _boxed: BoxCloneService<http::Request<String>, http::Response<String>, BoxError> =
         BoxCloneService::new(stack);
 }
+
+/// As `kube::Client::new` takes it: its requests have a body of its own, which is not `Clone`, and
+/// it boxes what it is given.
+#[tokio::test]
+async fn kube_takes_the_stack_with_its_boxed_body() {
+    use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+    use tower::{buffer::Buffer, util::BoxService};
+
+    type KubeBody = UnsyncBoxBody<Bytes, BoxError>;
+
+    fn new_client<S, B>(service: S) -> usize
+    where
+        S: Service<http::Request<KubeBody>, Response = http::Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let boxed = BoxService::new(
+            ServiceBuilder::new()
+                .map_response(|response: http::Response<B>| {
+                    response.map(|body| body.map_err(Into::into).boxed_unsync())
+                })
+                .map_err(Into::into)
+                .service(service),
+        );
+        let client: Buffer<http::Request<KubeBody>, _> = Buffer::new(boxed, 1024);
+        size_of_val(&client)
+    }
+
+    let hyper: Client<HttpConnector, KubeBody> = Client::builder(TokioExecutor::new()).build_http();
+    new_client(ServiceBuilder::new().layer(layer()).service(hyper));
+    let hyper: Client<_, tower_oauth::middleware::ReplayBody<KubeBody>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    new_client(ServiceBuilder::new().layer(layer().replay(Buffered::up_to(9))).service(hyper));
+    let _body: KubeBody = Empty::new().map_err(|never| match never {}).boxed_unsync();
+}

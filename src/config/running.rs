@@ -71,7 +71,8 @@ impl OAuthClientBuilder {
         Self { config, name: None, transport: None, set: Vec::new() }
     }
 
-    /// Sets a name, for errors of the configuration. Default: none.
+    /// Sets a name, for errors of the configuration, and what the token is
+    /// [called](TokenHandleBuilder::name) in logs and metrics. Default: none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -125,6 +126,9 @@ impl OAuthClientBuilder {
         };
         let (mut handle, origins, source, active) =
             prepare().map_err(|error| named(name.as_deref(), error))?;
+        if let Some(name) = &name {
+            handle = handle.name(&**name);
+        }
         for set in set {
             handle = set(handle);
         }

@@ -91,6 +91,13 @@ impl<R> OAuthLayer<R> {
     }
 }
 
+#[cfg(feature = "reqwest-middleware")]
+impl<R> OAuthLayer<R> {
+    pub(super) fn parts(&self) -> (&Context, &R) {
+        (&self.context, &self.replay)
+    }
+}
+
 impl<S, R: Clone> Layer<S> for OAuthLayer<R> {
     type Service = OAuth<S, R>;
 

@@ -35,6 +35,8 @@ mod origin;
 #[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
 mod proof;
 mod replay;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 mod service;
 mod tokens;
 mod verdict;

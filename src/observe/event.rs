@@ -55,8 +55,11 @@ pub enum Event<'a> {
         epoch: u64,
         /// Why it was fetched.
         reason: FetchReason,
-        /// How long it lives from when it was asked for.
+        /// How long it lives in all, from when it was asked for.
         lifetime: Duration,
+        /// How long it is served from now: less than its lifetime, as it took time to arrive, and
+        /// one that comes from a store has been used before.
+        expires_in: Duration,
         /// How long the fetch took.
         took: Duration,
     },
@@ -72,6 +75,8 @@ pub enum Event<'a> {
         retry_in: Duration,
         /// Whether a usable token is still served.
         holds_token: bool,
+        /// How long the fetch took.
+        took: Duration,
     },
     /// The current token expired before another one was obtained.
     Expired {
@@ -83,9 +88,11 @@ pub enum Event<'a> {
         /// The token's number.
         epoch: u64,
     },
-    /// A request had to wait for a token.
+    /// A request has to wait for a token.
+    Waiting,
+    /// The wait of a request is over: it has a token, an error, or was dropped.
     Waited {
-        /// How long.
+        /// How long it was.
         waited: Duration,
         /// Whether it got one.
         obtained: bool,

@@ -1,7 +1,9 @@
 //! What happens to a token, told as it happens.
 //!
-//! Every [`Event`] goes to the [`Observer`] that was set, and with the feature `tracing` also to
-//! `tracing`, under the target `tower_oauth`. No event holds a secret.
+//! Every [`Event`] goes to the [`Observer`] that was set; with the feature `tracing` also to
+//! `tracing`, under the target `tower_oauth`; and with the feature `metrics` to the recorder of the
+//! crate `metrics`. No event holds a secret. [`docs::operating`](crate::docs::operating) lists the
+//! names and fields of both, and says what to alert on.
 //!
 //! ```
 //! use tower_oauth::observe::{Event, Observer};
@@ -18,7 +20,13 @@
 //! ```
 
 mod event;
+#[cfg(feature = "metrics")]
+mod measure;
 mod sink;
+#[cfg(feature = "tracing")]
+mod trace;
+mod wait;
 
 pub use event::{Event, FetchReason, Observer};
 pub(crate) use sink::{Sink, metadata_failed};
+pub(crate) use wait::Wait;

@@ -43,7 +43,7 @@ where
             make: Arc::new(move |key| Arc::new(make(key))),
             policy: Policy { max_waiting: 100_000, ..Policy::default() },
             limits: Limits::default(),
-            sink: Sink::default(),
+            sink: Sink::many(),
             hook: None,
             clock: Arc::new(SystemClock::new()),
         }
@@ -125,9 +125,17 @@ where
         self
     }
 
-    /// Is told what happens, but not to which tenant. Default: nobody, beside `tracing`.
+    /// What the pool is called in logs and metrics, as `client`: a word of yours, and the same one
+    /// in every run. Default: `default`.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.sink.set_name(name);
+        self
+    }
+
+    /// Is told what happens, but not to which tenant. Default: nobody, beside `tracing` and
+    /// `metrics`.
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.sink = Sink::new(observer);
+        self.sink.set_observer(observer);
         self
     }
 

@@ -50,7 +50,7 @@ where
         let source = source.unwrap_or_else(|| {
             Arc::new(Unmade { tenant: tenant.clone(), make: self.make.clone(), made: made.clone() })
         });
-        fetch_then(source, cx, move |outcome| {
+        fetch_then(&self.sink, source, cx, move |outcome| {
             let made = made.get().cloned();
             permit.0.finish(&tenant, begun, made, outcome);
             drop(permit);
@@ -92,12 +92,13 @@ where
             waiting.notify_waiters();
         }
         match result {
-            Ok(lifetime) => self.emit(
+            Ok((lifetime, expires)) => self.emit(
                 &tenant.key,
                 &Event::Obtained {
                     epoch,
                     reason: begun.reason,
                     lifetime,
+                    expires_in: expires.remaining(now),
                     took: begun.started.elapsed(),
                 },
             ),
@@ -109,6 +110,7 @@ where
                     failures: failure.failures,
                     retry_in: failure.retry_in,
                     holds_token: failure.holds_token,
+                    took: begun.started.elapsed(),
                 },
             ),
         }

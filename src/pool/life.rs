@@ -232,7 +232,7 @@ impl Life {
         self.started = tick;
     }
 
-    // Any -> Fresh. Returns the token's lifetime.
+    // Any -> Fresh. Returns the token's lifetime, and when it ends.
     pub(super) fn publish<K>(
         &mut self,
         tenant: &Tenant<K>,
@@ -240,7 +240,7 @@ impl Life {
         token: TokenSet,
         begun: &Begun,
         rules: &Rules,
-    ) -> Result<Duration, Error> {
+    ) -> Result<(Duration, Moment), Error> {
         let policy = &rules.policy;
         let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
         // Counted from when the request was sent, as in `refresh`.
@@ -262,7 +262,7 @@ impl Life {
         self.missing = FetchReason::Expired;
         self.asked = false;
         self.trouble = None;
-        Ok(lifetime)
+        Ok((lifetime, expires))
     }
 
     pub(super) fn fail<K>(

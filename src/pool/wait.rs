@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    observe::Event,
+    observe::{Event, Wait},
     refresh::can_wait,
     slot::{Entry, Slot},
 };
@@ -56,10 +56,9 @@ where
         let mut found = tenant.slot.newer_than(after);
         if found.is_none() {
             can_wait()?;
-            let started = Instant::now();
+            let wait = Wait::begin(|event: &Event<'_>| self.emit(&tenant.key, event));
             let outcome = self.wait(tenant, after, deadline).await;
-            let obtained = matches!(outcome, Ok(Some(_)));
-            self.emit(&tenant.key, &Event::Waited { waited: started.elapsed(), obtained });
+            wait.end(matches!(outcome, Ok(Some(_))));
             found = outcome?;
         }
         if found.is_some() {

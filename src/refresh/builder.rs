@@ -36,7 +36,7 @@ impl TokenHandleBuilder {
         Self {
             source: Arc::new(source),
             policy: Policy::default(),
-            sink: Sink::default(),
+            sink: Sink::one(),
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -90,9 +90,16 @@ impl TokenHandleBuilder {
         self
     }
 
-    /// Is told what happens. Default: nobody, beside `tracing`.
+    /// What the token is called in logs and metrics, as `client`: a word of yours, such as the
+    /// name of the API, and the same one in every run. Default: `default`.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.sink.set_name(name);
+        self
+    }
+
+    /// Is told what happens. Default: nobody, beside `tracing` and `metrics`.
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.sink = Sink::new(observer);
+        self.sink.set_observer(observer);
         self
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     error::{Error, ErrorKind},
-    observe::FetchReason,
+    observe::{FetchReason, Sink},
     source::{DynTokenSource, FetchContext},
     time::Moment,
     token::TokenSet,
@@ -37,9 +37,10 @@ impl Fetch {
     /// It is a transaction: the server may have rotated the refresh token by the time anybody loses
     /// interest, so it goes on to its end even if the refresher does not.
     #[expect(clippy::disallowed_methods, reason = "a fetch is owned by nobody who can drop it")]
-    pub(super) fn start(source: Arc<dyn DynTokenSource>, cx: FetchContext) -> Self {
+    pub(super) fn start(sink: &Sink, source: Arc<dyn DynTokenSource>, cx: FetchContext) -> Self {
         let (reason, moment, started) = (cx.reason, cx.clock.now(), Instant::now());
-        Self { reason, moment, started, task: tokio::spawn(run(source, cx, started)) }
+        let fetch = sink.spanned(reason, run(source, cx, started));
+        Self { reason, moment, started, task: tokio::spawn(fetch) }
     }
 
     /// Waits for the end. May be dropped and called again, but not after it has returned.
@@ -65,14 +66,15 @@ pub(super) async fn revoke(source: Arc<dyn DynTokenSource>, cx: FetchContext) ->
 #[cfg(feature = "pool")]
 #[expect(clippy::disallowed_methods, reason = "a fetch is owned by nobody who can drop it")]
 pub(crate) fn fetch_then(
+    sink: &Sink,
     source: Arc<dyn DynTokenSource>,
     cx: FetchContext,
     done: impl FnOnce(Result<TokenSet, Error>) + Send + 'static,
 ) {
-    let started = Instant::now();
+    let fetch = sink.spanned(cx.reason, run(source, cx, Instant::now()));
     tokio::spawn(async move {
         let outcome = {
-            let mut fetch = pin!(run(source, cx, started));
+            let mut fetch = pin!(fetch);
             poll_fn(|task| {
                 catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(task)))
                     .unwrap_or_else(|_| Poll::Ready(Err(panicked())))

@@ -177,7 +177,7 @@ impl<'a> Task<'a> {
         match outcome {
             Ok(()) => {}
             Err(error) if fetch.reason == FetchReason::StepUp && !error.is_retryable() => {
-                self.refuse_step_up(&error);
+                self.refuse_step_up(&fetch, &error);
             }
             Err(error) => self.fail(&fetch, &error),
         }
@@ -200,6 +200,7 @@ impl<'a> Task<'a> {
         self.shared.sink.emit(&Event::Fetching { reason });
         let step_up = self.shared.step_ups().begin(reason == FetchReason::StepUp);
         self.fetch = Some(Fetch::start(
+            &self.shared.sink,
             self.source.clone(),
             FetchContext {
                 step_up,
@@ -259,13 +260,14 @@ impl<'a> Task<'a> {
             epoch,
             reason: fetch.reason,
             lifetime,
+            expires_in: expires.remaining(now),
             took: fetch.started.elapsed(),
         });
         Ok(())
     }
 
     /// The token stays as good as it was, and so does its renewal.
-    fn refuse_step_up(&mut self, error: &Error) {
+    fn refuse_step_up(&mut self, fetch: &Fetch, error: &Error) {
         let now = self.clock.now();
         let held = self.facts.held;
         self.shared.status.send_modify(|status| {
@@ -281,6 +283,7 @@ impl<'a> Task<'a> {
             failures: self.failures,
             retry_in: held.map_or(Duration::ZERO, |held| held.refresh.remaining(now)),
             holds_token: held.is_some(),
+            took: fetch.started.elapsed(),
         });
     }
 
@@ -325,6 +328,7 @@ impl<'a> Task<'a> {
             failures: self.failures,
             retry_in,
             holds_token,
+            took: fetch.started.elapsed(),
         });
     }
 

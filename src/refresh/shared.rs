@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    observe::{Event, Sink},
+    observe::{Event, Sink, Wait},
     slot::{Entry, Slot},
     source::StepUp,
 };
@@ -169,10 +169,10 @@ impl Shared {
             return Ok(entry);
         }
         can_wait()?;
+        let wait = Wait::begin(|event: &Event<'_>| self.sink.emit(event));
         let _place = self.take_place()?;
-        let started = Instant::now();
         let outcome = self.wait_for_change(after, deadline).await;
-        self.sink.emit(&Event::Waited { waited: started.elapsed(), obtained: outcome.is_ok() });
+        wait.end(outcome.is_ok());
         outcome
     }
 

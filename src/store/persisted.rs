@@ -100,7 +100,7 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
             store,
             identity,
             settings: Settings { lock_wait: LOCK_WAIT, without_store: WithoutStore::Wait },
-            sink: Sink::default(),
+            sink: Sink::one(),
             state: Mutex::new(State { who: None, memory: Memory::default(), lease: None }),
         }
     }
@@ -132,7 +132,7 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
     /// Is told what happens with the store. Default: nobody, beside `tracing`.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.sink = Sink::new(observer);
+        self.sink.set_observer(observer);
         self
     }
 

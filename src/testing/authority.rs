@@ -10,7 +10,7 @@ use super::{
 };
 
 /// An authorization server for tests: `/token` ([RFC 6749]: client credentials and refresh
-/// tokens), `/revoke` ([RFC 7009]) and `/introspect` ([RFC 7662]). Its metadata names them
+/// tokens; [RFC 8693]: exchange of its own access tokens), `/revoke` ([RFC 7009]) and `/introspect` ([RFC 7662]). Its metadata names them
 /// ([RFC 8414]); its [`url`](Self::url) is the issuer.
 ///
 /// A clone is another handle to the same server, and what it sets acts at once. With the last
@@ -20,6 +20,7 @@ use super::{
 /// [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
 /// [RFC 7662]: https://www.rfc-editor.org/rfc/rfc7662
 /// [RFC 8414]: https://www.rfc-editor.org/rfc/rfc8414
+/// [RFC 8693]: https://www.rfc-editor.org/rfc/rfc8693
 #[derive(Clone)]
 pub struct AuthorizationServer {
     endpoints: Arc<Endpoints>,

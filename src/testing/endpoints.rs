@@ -103,7 +103,7 @@ impl State {
             "revocation_endpoint": url(REVOKE_PATH),
             "introspection_endpoint": url(INTROSPECT_PATH),
             "response_types_supported": [],
-            "grant_types_supported": ["client_credentials", "refresh_token"],
+            "grant_types_supported": ["client_credentials", "refresh_token", TOKEN_EXCHANGE],
             "token_endpoint_auth_methods_supported": methods,
         });
         json_response(StatusCode::OK, &body)
@@ -132,11 +132,35 @@ impl State {
             // RFC 6749 §4.4: "The client credentials grant type MUST only be used by confidential
             // clients."
             Some("client_credentials") => return Err(invalid_client("no client authentication")),
+            Some(TOKEN_EXCHANGE) if client.authenticated => {
+                (self.exchange(&client.id, scope, request)?, None)
+            }
             Some("refresh_token") => self.refresh(&client.id, scope.as_deref(), request)?,
             Some(_) => return Err(Refusal::new("unsupported_grant_type", "unknown grant type")),
             None => return Err(invalid_request("grant_type is missing")),
         };
         Ok(self.token_response(grant, refresh_token))
+    }
+
+    /// RFC 8693 §2: a token of this server's for one of the client's own.
+    fn exchange(
+        &mut self,
+        client: &str,
+        scope: Option<String>,
+        request: &Recorded,
+    ) -> Result<Grant, Refusal> {
+        let missing = invalid_request("subject_token or subject_token_type is missing");
+        let (Some(subject), Some(_)) =
+            (request.param("subject_token"), request.param("subject_token_type"))
+        else {
+            return Err(missing);
+        };
+        // RFC 8693 §2.2.2: "If the authorization server determines that [...] the subject_token
+        // [...] is invalid for any reason", it answers "invalid_request".
+        let subject = self.tokens.check(&subject);
+        let subject = subject.map_err(|_| invalid_request("the subject token is not active"))?;
+        let scope = scope.or_else(|| subject.scope.clone());
+        Ok(self.tokens.grant(client, scope))
     }
 
     fn refresh(
@@ -177,6 +201,8 @@ impl State {
         let mut members = Map::new();
         members.insert("access_token".into(), access_token.into());
         members.insert("token_type".into(), "Bearer".into());
+        // RFC 8693 §2.2.1 asks for it, RFC 6749 §5.1 has clients ignore what they do not know.
+        members.insert("issued_token_type".into(), ACCESS_TOKEN.into());
         if !self.omit_expires_in {
             members.insert("expires_in".into(), self.lifetime.as_secs().into());
         }
@@ -245,6 +271,8 @@ fn well_formed(request: &Recorded) -> Result<(), Refusal> {
     Ok(())
 }
 
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const TOKEN_PATH: &str = "/token";
 const REVOKE_PATH: &str = "/revoke";
 const INTROSPECT_PATH: &str = "/introspect";

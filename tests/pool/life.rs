@@ -292,7 +292,7 @@ async fn events_say_which_tenant_only_to_the_one_who_asked() {
     let token = pool.token(&"alice@example.org").await.unwrap();
     pool.reject(&"alice@example.org", token.epoch());
     let seen = seen.lock().unwrap();
-    let names = ["Fetching", "Obtained", "Waited", "Rejected"];
+    let names = ["Waiting", "Fetching", "Obtained", "Waited", "Rejected"];
     for (seen, name) in seen.iter().zip(names) {
         assert!(seen.0 == "alice@example.org" && seen.1.starts_with(name), "{seen:?}");
     }

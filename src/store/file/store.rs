@@ -107,7 +107,7 @@ impl FileStore {
             keys,
             name: "default".to_owned(),
             any_file_system: false,
-            sink: Sink::default(),
+            sink: Sink::one(),
             blocking: Arc::new(Semaphore::new(BLOCKING)),
             lock_was_tried: Arc::default(),
             #[cfg(feature = "testing")]
@@ -141,7 +141,7 @@ impl FileStore {
     /// Is told of damaged files ([`Event::RecordIgnored`]). Default: nobody, beside `tracing`.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
-        self.change(|inner| inner.sink = Sink::new(observer))
+        self.change(|inner| inner.sink.set_observer(observer))
     }
 
     /// Takes any file system. On one whose locks do not hold between machines, two of them may use

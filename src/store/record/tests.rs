@@ -48,6 +48,23 @@ fn debug_shows_no_token() {
     assert!(shown.contains("generation: 7"), "{shown}");
 }
 
+/// A bound token is one of another process' until whoever reads it shows the key.
+#[test]
+fn rfr_12_a_bound_token_is_not_read_as_a_bearer_token() {
+    let mut bound = record();
+    bound.tokens.as_mut().unwrap().is_bound = true;
+    let read = Record::from_json(bound.to_json().expose()).unwrap();
+    let tokens = read.tokens.unwrap();
+    assert!(tokens.is_bound);
+    assert!(tokens.with_key_of(&Identity::new("https://as.example/token", "c")).is_none());
+
+    let mut certified = record();
+    certified.tokens.as_mut().unwrap().needs_certificate = true;
+    let read = Record::from_json(certified.to_json().expose()).unwrap();
+    assert!(read.tokens.unwrap().lacks_certificate());
+    assert!(!record().tokens.unwrap().lacks_certificate());
+}
+
 #[test]
 fn f55_what_is_left_of_a_life_is_never_more_than_all_of_it() {
     let tokens = record().tokens.unwrap();

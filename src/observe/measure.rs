@@ -1,0 +1,134 @@
+//! Events as metrics. Their names and labels are stable; `docs/operating.md` lists them.
+//!
+//! No label has a value that a server or a caller chooses, but for the status code of a replay.
+
+use std::{
+    sync::{Arc, Once},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use metrics::{
+    SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+
+use super::Event;
+use crate::time::{Clock, SystemClock};
+
+/// Counts an event. Of many tenants' tokens there is no one that expires next, or is there or not:
+/// gauges of that kind are for a single token.
+pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
+    describe();
+    let client = SharedString::from_shared(name.clone());
+    let token = |exists: bool, expires_in: Duration| {
+        if !many {
+            gauge!(READY, "client" => client.clone()).set(f64::from(u8::from(exists)));
+            gauge!(EXPIRY, "client" => client.clone()).set(in_seconds(expires_in));
+        }
+    };
+    let stored = |what| {
+        counter!(STORE, "client" => client.clone(), "event" => what).increment(1);
+    };
+    match *event {
+        Event::Fetching { .. } => {}
+        Event::Obtained { reason, lifetime, expires_in, took, .. } => {
+            let reason = reason.as_str();
+            let labels = || {
+                [
+                    ("client", client.clone()),
+                    ("reason", SharedString::const_str(reason)),
+                    ("outcome", SharedString::const_str("success")),
+                ]
+            };
+            counter!(FETCHES, &labels()).increment(1);
+            histogram!(FETCH_DURATION, &labels()).record(took);
+            gauge!(LAST_SUCCESS, "client" => client.clone()).set(in_seconds(Duration::ZERO));
+            gauge!(LIFETIME, "client" => client.clone()).set(lifetime);
+            token(true, expires_in);
+            if !many {
+                gauge!(FAILURES, "client" => client.clone()).set(0);
+            }
+        }
+        Event::Failed { reason, error, failures, took, .. } => {
+            let labels = [
+                ("client", client.clone()),
+                ("reason", SharedString::const_str(reason.as_str())),
+                ("outcome", SharedString::const_str("failure")),
+                ("error_type", SharedString::const_str(error.kind().as_str())),
+            ];
+            counter!(FETCHES, &labels).increment(1);
+            histogram!(FETCH_DURATION, &labels).record(took);
+            if !many {
+                gauge!(FAILURES, "client" => client).set(failures);
+            }
+        }
+        Event::Expired { .. } => {
+            counter!(EXPIRIES, "client" => client.clone()).increment(1);
+            token(false, Duration::ZERO);
+        }
+        Event::Rejected { .. } => {
+            counter!(REJECTIONS, "client" => client.clone()).increment(1);
+            token(false, Duration::ZERO);
+        }
+        Event::Waiting => gauge!(WAITING, "client" => client).increment(1),
+        Event::Waited { waited, obtained } => {
+            gauge!(WAITING, "client" => client.clone()).decrement(1);
+            let outcome = if obtained { "success" } else { "failure" };
+            histogram!(WAIT_DURATION, "client" => client, "outcome" => outcome).record(waited);
+        }
+        Event::Replayed { status } => {
+            let status = status.to_string();
+            counter!(REPLAYS, "client" => client, "http_response_status_code" => status)
+                .increment(1);
+        }
+        Event::Adopted { .. } => stored("adopted"),
+        Event::Saved { .. } => stored("saved"),
+        Event::NotSaved { .. } => stored("not_saved"),
+        Event::RecordIgnored { .. } => stored("record_ignored"),
+        Event::StoreFailed { .. } => stored("store_failed"),
+        Event::Resending { .. } => stored("resending"),
+        Event::Ended { .. } => stored("ended"),
+        Event::Stopped => token(false, Duration::ZERO),
+    }
+}
+
+/// A moment as Unix time, in seconds.
+fn in_seconds(from_now: Duration) -> f64 {
+    let now: SystemTime = SystemClock::new().coarse_wall();
+    (now.duration_since(UNIX_EPOCH).unwrap_or_default() + from_now).as_secs_f64()
+}
+
+/// Says what the metrics are, once. Whoever wants that known installs a recorder before the first
+/// token.
+fn describe() {
+    static DESCRIBED: Once = Once::new();
+    DESCRIBED.call_once(|| {
+        describe_counter!(FETCHES, Unit::Count, "Token fetches that ended");
+        describe_histogram!(FETCH_DURATION, Unit::Seconds, "How long token fetches took");
+        describe_gauge!(READY, Unit::Count, "Whether there is a token to send, 1 or 0");
+        describe_gauge!(EXPIRY, Unit::Seconds, "When the current token ends, as Unix time");
+        describe_gauge!(LIFETIME, Unit::Seconds, "How long the last token lives in all");
+        describe_gauge!(LAST_SUCCESS, Unit::Seconds, "When the last fetch succeeded, as Unix time");
+        describe_gauge!(FAILURES, Unit::Count, "Token fetches that have failed in a row");
+        describe_counter!(EXPIRIES, Unit::Count, "Tokens that expired before they were renewed");
+        describe_counter!(REJECTIONS, Unit::Count, "Tokens that a server refused");
+        describe_gauge!(WAITING, Unit::Count, "Requests that wait for a token now");
+        describe_histogram!(WAIT_DURATION, Unit::Seconds, "How long requests waited for a token");
+        describe_counter!(STORE, Unit::Count, "What happened with stored tokens");
+        describe_counter!(REPLAYS, Unit::Count, "Requests that were sent again");
+    });
+}
+
+const FETCHES: &str = "tower_oauth_fetches_total";
+const FETCH_DURATION: &str = "tower_oauth_fetch_duration_seconds";
+const READY: &str = "tower_oauth_token_ready";
+const EXPIRY: &str = "tower_oauth_token_expiry_timestamp_seconds";
+const LIFETIME: &str = "tower_oauth_token_lifetime_seconds";
+const LAST_SUCCESS: &str = "tower_oauth_last_success_timestamp_seconds";
+const FAILURES: &str = "tower_oauth_consecutive_failures";
+const EXPIRIES: &str = "tower_oauth_expiries_total";
+const REJECTIONS: &str = "tower_oauth_rejections_total";
+const WAITING: &str = "tower_oauth_waiting_requests";
+const WAIT_DURATION: &str = "tower_oauth_wait_duration_seconds";
+const STORE: &str = "tower_oauth_store_events_total";
+const REPLAYS: &str = "tower_oauth_replays_total";

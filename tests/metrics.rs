@@ -1,0 +1,165 @@
+//! What the metrics say of a token's life, as a recorder gets it.
+#![cfg(test)]
+#![cfg(feature = "metrics")]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use common::{
+    api::Api,
+    script::{Script, fail},
+};
+use http::{Request, StatusCode};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_oauth::{
+    CloneRequest, ErrorKind, OAuthLayer, TokenHandle,
+    time::{Clock, SystemClock},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Everything a recorder has been told: `name{label=value,…}` and what it is.
+fn taken(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+    let all = snapshotter.snapshot().into_vec().into_iter();
+    all.map(|(key, _, _, value)| {
+        let mut labels: Vec<_> = key.key().labels().collect();
+        labels.sort_by_key(|label| label.key());
+        let labels: Vec<_> =
+            labels.iter().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.into_inner(),
+            // How many there were.
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        (format!("{}{{{}}}", key.key().name(), labels.join(",")), value)
+    })
+    .collect()
+}
+
+/// Runs a test on a runtime of one thread, whose metrics go to this recorder alone.
+fn recorded<F: Future<Output = ()>>(test: impl FnOnce(Snapshotter) -> F) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || runtime.block_on(test(snapshotter)));
+}
+
+fn now() -> f64 {
+    SystemClock::new().now().wall.duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+#[test]
+fn a_life_with_a_refusal_a_failure_and_an_expiry_is_measured() {
+    recorded(|snapshotter| async move {
+        let source = Script::tokens(HOUR);
+        let tokens = TokenHandle::builder(source.clone()).name("orders").spawn();
+        let api = Api::new();
+        let client = ServiceBuilder::new()
+            .layer(
+                OAuthLayer::new(tokens.clone(), "https://api.example".parse().unwrap())
+                    .replay(CloneRequest),
+            )
+            .service(api.clone());
+        let call = || {
+            let request = Request::get("https://api.example/orders").body(String::new()).unwrap();
+            client.clone().oneshot(request)
+        };
+        assert_eq!(call().await.unwrap().status(), StatusCode::OK);
+        let first = taken(&snapshotter);
+        let get = |name: &str| {
+            let value = first.get(name);
+            *value.unwrap_or_else(|| panic!("{name} is not among {first:#?}"))
+        };
+        let fetched = "{client=orders,outcome=success,reason=initial}";
+        assert!((get(&format!("tower_oauth_fetches_total{fetched}")) - 1.0).abs() < 0.1);
+        assert!((get(&format!("tower_oauth_fetch_duration_seconds{fetched}")) - 1.0).abs() < 0.1);
+        let orders = |name: &str| get(&format!("tower_oauth_{name}{{client=orders}}"));
+        assert!((orders("token_ready") - 1.0).abs() < 0.1);
+        assert!((orders("token_lifetime_seconds") - 3600.0).abs() < 0.1);
+        assert!((orders("last_success_timestamp_seconds") - now()).abs() < 5.0);
+        // Less the time that a request may be under way.
+        let left = orders("token_expiry_timestamp_seconds") - now();
+        assert!((left - 3595.0).abs() < 5.0, "{left}");
+        assert!(orders("consecutive_failures").abs() < 0.1);
+        assert!(orders("waiting_requests").abs() < 0.1);
+        let waited = "tower_oauth_wait_duration_seconds{client=orders,outcome=success}";
+        assert!((get(waited) - 1.0).abs() < 0.1);
+
+        // Refused, renewed, sent again.
+        api.accept(|value| value != "Bearer token-1");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(call().await.unwrap().status(), StatusCode::OK);
+        // Then an outage, beyond the end of the token.
+        source.otherwise(fail(ErrorKind::Server));
+        tokio::time::sleep(HOUR).await;
+        call().await.unwrap_err();
+        let second = taken(&snapshotter);
+        for (name, least) in [
+            ("fetches_total{client=orders,outcome=success,reason=rejected}", 1.0),
+            ("fetches_total{client=orders,error_type=server,outcome=failure,reason=due}", 2.0),
+            ("fetches_total{client=orders,error_type=server,outcome=failure,reason=expired}", 1.0),
+            ("rejections_total{client=orders}", 1.0),
+            ("expiries_total{client=orders}", 1.0),
+            ("replays_total{client=orders,http_response_status_code=200}", 1.0),
+            ("wait_duration_seconds{client=orders,outcome=failure}", 1.0),
+            ("consecutive_failures{client=orders}", 3.0),
+        ] {
+            let value = second.get(&format!("tower_oauth_{name}"));
+            assert!(value.is_some_and(|value| *value >= least), "{name}: {second:#?}");
+        }
+        assert!(second["tower_oauth_token_ready{client=orders}"].abs() < 0.1);
+        assert!(second["tower_oauth_token_expiry_timestamp_seconds{client=orders}"] <= now());
+        assert!(second["tower_oauth_waiting_requests{client=orders}"].abs() < 0.1);
+
+        let all = format!("{first:?}{second:?}");
+        assert!(!all.contains("token-"), "a token is in the metrics: {all}");
+    });
+}
+
+#[test]
+fn a_request_that_gives_up_waiting_is_no_longer_counted_as_waiting() {
+    recorded(|snapshotter| async move {
+        let tokens = TokenHandle::spawn(Script::new(common::script::Step::Hang));
+        let waiting = "tower_oauth_waiting_requests{client=default}";
+        let mut request = std::pin::pin!(tokens.token());
+        assert!(futures_poll(request.as_mut()).await.is_pending());
+        assert!((taken(&snapshotter)[waiting] - 1.0).abs() < 0.1);
+        request.set(tokens.token());
+        // One less than before: this recorder sets its gauges to zero when they are read.
+        assert!((taken(&snapshotter)[waiting] + 1.0).abs() < 0.1);
+    });
+}
+
+async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Tenants come and go, and each has an end of its own: there is no series for each of them.
+#[cfg(feature = "pool")]
+#[test]
+fn a_pool_has_counters_and_no_gauge_of_a_single_token() {
+    recorded(|snapshotter| async move {
+        let pool =
+            tower_oauth::TokenPool::builder(|_: &u32| Script::tokens(HOUR)).name("tenants").spawn();
+        for tenant in 0..20 {
+            pool.token(&tenant).await.unwrap();
+        }
+        let taken = taken(&snapshotter);
+        let fetches = "tower_oauth_fetches_total{client=tenants,outcome=success,reason=initial}";
+        assert!((taken[fetches] - 20.0).abs() < 0.1, "{taken:#?}");
+        for name in taken.keys() {
+            assert!(!name.contains("_ready") && !name.contains("_expiry"), "{name}");
+        }
+        assert!(taken.len() < 10, "{taken:#?}");
+    });
+}
