@@ -48,13 +48,15 @@
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read all of this from a file, reload it | `config` |
+//! | begin with an OpenAPI document | `openapi` |
 //! | read secrets | [`secret`] |
 //! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`.
+//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`,
+//! `docs::moving_from_outsystems`.
 //!
 //! # Features
 //!
@@ -71,6 +73,7 @@
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `config` | no | everything the builders take, from a configuration file, and reloaded |
+//! | `openapi` | no | a draft of such a configuration, from an OpenAPI document |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -119,6 +122,9 @@ pub mod jose;
 mod jose;
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;

@@ -6,6 +6,10 @@ pub mod choosing_a_grant {}
 #[doc = include_str!("layer_order.md")]
 pub mod layer_order {}
 
+#[cfg(all(feature = "config", feature = "openapi"))]
+#[doc = include_str!("moving_from_outsystems.md")]
+pub mod moving_from_outsystems {}
+
 #[doc = include_str!("performance.md")]
 #[doc = include_str!("injection.svg")]
 pub mod performance {}
