@@ -76,6 +76,12 @@ impl History {
                     (FetchReason::Due, Some(left)) => {
                         format!("token {epoch} renewed, {} before the end", seconds(left))
                     }
+                    (FetchReason::Rejected, _) => {
+                        format!("token {epoch} obtained, in place of the refused one")
+                    }
+                    (FetchReason::Expired, _) => {
+                        format!("token {epoch} obtained, after a time without one")
+                    }
                     _ => format!("token {epoch} obtained ({reason})"),
                 };
                 recent.say(now, Kind::Good, text);
