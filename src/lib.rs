@@ -53,7 +53,8 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance).
+//! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
+//! [performance](docs::performance).
 //!
 //! # Features
 //!
@@ -64,6 +65,8 @@
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
+//! | `metrics` | no | every event as metrics, to the recorder of the crate `metrics`; see [operating it](docs::operating) |
+//! | `reqwest-middleware` | no | `OAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `config` | no | everything the builders take, from a configuration file, and reloaded |
 //! | `testing` | no | a scriptable authorization server and API for tests |

@@ -33,7 +33,10 @@ pub fn render(upstreams: &[Upstream], nonce: &str) -> String {
          <noscript><meta http-equiv=refresh content=2></noscript>\
          <title>{headline}</title><style nonce={nonce}>{STYLE}</style></head><body>\
          <header><b>tower-oauth gateway</b><span class=lost>the gateway does not answer</span>\
-         </header>{main}<script nonce={nonce}>{SCRIPT}</script></body></html>"
+         </header>{main}<footer>\
+         <span><i class=key></i>a token</span><span><i class='key past'></i>none</span>\
+         <span><i class='key refused'></i>refused</span>\
+         <span><i class='key failure'></i>expired, or an attempt that failed</span></footer><script nonce={nonce}>{SCRIPT}</script></body></html>"
     )
 }
 

@@ -4,8 +4,18 @@
 pub mod choosing_a_grant {}
 
 #[doc = include_str!("layer_order.md")]
+#[doc = "# A request's way\n\n"]
+#[doc = include_str!("request.svg")]
+#[doc = "\n\n# A token's life\n\n"]
+#[doc = include_str!("life.svg")]
 pub mod layer_order {}
+
+#[doc = include_str!("operating.md")]
+pub mod operating {}
 
 #[doc = include_str!("performance.md")]
 #[doc = include_str!("injection.svg")]
 pub mod performance {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}

@@ -180,3 +180,39 @@ async fn it_ends_when_told_to_after_the_requests_that_are_under_way() {
     let status = timeout(Duration::from_secs(10), gateway.child.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
 }
+
+/// A dashboard that asks for what is not there shows nothing, and nobody is told.
+#[tokio::test]
+async fn the_dashboard_asks_only_for_metrics_that_there_are() {
+    let (issuer, api) = servers().await;
+    issuer.lifetime(Duration::from_secs(2));
+    let gateway = Gateway::start(&issuer, &[("orders", api.url())]).await;
+    assert_eq!(get(&gateway.at("/orders")).await.0, 200);
+    issuer.revoke_access_tokens();
+    assert_eq!(get(&gateway.at("/orders")).await.0, 200);
+    issuer.stop().await;
+    let start = Instant::now();
+    let mut text = String::new();
+    while !text.contains("tower_oauth_expiries_total") {
+        assert!(start.elapsed() < Duration::from_secs(20), "{text}");
+        sleep(Duration::from_millis(50)).await;
+        text = get(&gateway.at("/metrics")).await.1;
+    }
+    let there: Vec<_> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway/grafana.json");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut asked = 0;
+    for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let query = target["expr"].as_str().unwrap();
+        let words = query.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for name in words.filter(|w| w.starts_with("tower_oauth_") || w.starts_with("http_server"))
+        {
+            asked += 1;
+            assert!(there.contains(&name), "{name} is not among {there:?}");
+        }
+    }
+    assert!(asked > 12, "{asked}");
+}
