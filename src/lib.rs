@@ -49,12 +49,13 @@
 //! | put it on requests | [`middleware`] |
 //! | read all of this from a file, reload it | `config` |
 //! | read secrets | [`secret`] |
+//! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
 //! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
-//! [performance](docs::performance).
+//! [performance](docs::performance), `docs::storing_tokens`.
 //!
 //! # Features
 //!
@@ -62,8 +63,12 @@
 //! | --- | --- | --- |
 //! | `reqwest` | yes | the default HTTP client for the token endpoint, and the layer on `reqwest::Request` |
 //! | `private-key-jwt` | no | client authentication by a signed assertion |
+//! | `external-command` | no | `ExternalCommand`, a token from a program's output |
 //! | `dpop` | no | tokens bound to a key of the client's, and a proof on every request |
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
+//! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
+//! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
+//! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `metrics` | no | every event as metrics, to the recorder of the crate `metrics`; see [operating it](docs::operating) |
 //! | `reqwest-middleware` | no | `OAuthLayer` as a middleware of the crate `reqwest-middleware` |
@@ -104,6 +109,9 @@ pub mod docs;
 pub mod dpop;
 mod endpoint;
 pub mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod http;
 pub mod introspection;
@@ -122,6 +130,9 @@ pub mod revocation;
 pub mod secret;
 pub(crate) mod slot;
 pub mod source;
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -136,8 +147,8 @@ pub use crate::{
     discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
-        ByResource, ClientCredentials, FileToken, JwtBearer, RefreshToken, Saml2Bearer,
-        TokenExchange,
+        ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
+        Saml2Bearer, TokenExchange,
     },
     http::Transport,
     introspection::{Introspection, TokenInfo},
@@ -159,6 +170,10 @@ pub use crate::{
     pool::TokenPool,
 };
 
+#[cfg(feature = "external-command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
+pub use crate::grant::ExternalCommand;
+
 #[cfg(feature = "private-key-jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "private-key-jwt")))]
 pub use crate::{
@@ -171,6 +186,6 @@ pub use crate::{
 pub use crate::dpop::{DpopAlgorithm, DpopKey};
 
 /// The README's code compiles.
-#[cfg(all(doctest, feature = "reqwest"))]
+#[cfg(all(doctest, feature = "reqwest", feature = "store-file", unix))]
 #[doc = include_str!("../README.md")]
 struct Readme;

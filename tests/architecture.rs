@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 /// Every room and its rank. A new room gets a line here, as low as what it uses allows.
-const RANKS: [(&str, u8); 23] = [
+const RANKS: [(&str, u8); 24] = [
     ("docs", 0),
     ("error", 0),
     ("secret", 1),
@@ -30,6 +30,7 @@ const RANKS: [(&str, u8); 23] = [
     ("middleware", 8),
     ("testing", 8),
     ("config", 9),
+    ("fuzzing", 9),
 ];
 
 /// What only some rooms may name, and why.

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     error::{ConfigError, Error, ErrorKind},
-    secret::SecretSource,
+    secret::{Secret, SecretSource},
+    token::jwt_expiry,
 };
 
 /// A client and how it authenticates at the authorization server.
@@ -27,6 +28,7 @@ pub(super) enum Method {
     Post(SecretSource),
     None,
     Anonymous,
+    GivenAssertion(SecretSource),
     #[cfg(feature = "mtls")]
     Tls,
     #[cfg(feature = "mtls")]
@@ -71,6 +73,23 @@ impl ClientAuth {
     /// such as a workload's identity token at a cloud's token service.
     pub fn anonymous() -> Self {
         Self::new("", Method::Anonymous)
+    }
+
+    /// An assertion that somebody else signed ([RFC 7523 §2.2]), such as a workload's identity token
+    /// in a file: to the server it is `private_key_jwt`. It is sent as it is, and one that has
+    /// expired is not sent.
+    ///
+    /// ```
+    /// use tower_oauth::{ClientAuth, SecretSource};
+    ///
+    /// let token = SecretSource::file("/var/run/secrets/tokens/workload");
+    /// let auth = ClientAuth::assertion("orders", token);
+    /// # let _ = auth;
+    /// ```
+    ///
+    /// [RFC 7523 §2.2]: https://www.rfc-editor.org/rfc/rfc7523#section-2.2
+    pub fn assertion(client_id: impl Into<String>, assertion: impl Into<SecretSource>) -> Self {
+        Self::new(client_id, Method::GivenAssertion(assertion.into()))
     }
 
     /// `tls_client_auth`: the certificate of the connection says who the client is, and an authority
@@ -157,6 +176,7 @@ impl ClientAuth {
             }
             Method::Post(_) => "client_secret_post",
             Method::None | Method::Anonymous => "none",
+            Method::GivenAssertion(_) => "private_key_jwt",
             #[cfg(feature = "mtls")]
             Method::Tls => "tls_client_auth",
             #[cfg(feature = "mtls")]
@@ -297,7 +317,6 @@ impl ClientAuth {
         if let Method::Assertion(assertion) = &self.method {
             return assertion.credentials(now).await;
         }
-        let _ = now;
         let secret = match self.secret_source() {
             Some(source) => Some(source.read().await?),
             None => None,
@@ -308,6 +327,10 @@ impl ClientAuth {
             }
             (Method::BasicUnencoded(_), Some(secret)) => {
                 Credentials::in_header(basic::raw(&self.client_id, secret.expose())?, secret)
+            }
+            (Method::GivenAssertion(source), Some(assertion)) => {
+                check_live(&assertion, source, now)?;
+                Credentials::assertion(&self.client_id, assertion.clone(), assertion)
             }
             // An empty parameter is not sent, so an anonymous client leaves none. RFC 8705 §2: "the
             // client MUST include the client_id parameter", also where the certificate says enough.
@@ -320,13 +343,27 @@ impl ClientAuth {
             Method::Basic(secret)
             | Method::BasicUnencoded(secret)
             | Method::Post(secret)
-            | Method::Secret(secret) => Some(secret),
+            | Method::Secret(secret)
+            | Method::GivenAssertion(secret) => Some(secret),
             Method::None | Method::Anonymous | Method::AnyOf(_) => None,
             #[cfg(feature = "mtls")]
             Method::Tls | Method::SelfSignedTls => None,
             #[cfg(feature = "private-key-jwt")]
             Method::Assertion(_) => None,
         }
+    }
+}
+
+/// An assertion that has expired would be sent in vain, and whatever writes it may be about to replace
+/// it.
+fn check_live(assertion: &Secret, source: &SecretSource, now: SystemTime) -> Result<(), Error> {
+    match jwt_expiry(assertion.expose()) {
+        Some(expiry) if expiry <= now => {
+            let ago = now.duration_since(expiry).unwrap_or_default().as_secs();
+            let message = format!("the client assertion from {source:?} has expired {ago} s ago");
+            Err(Error::new(ErrorKind::Credential, message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -359,6 +396,11 @@ mod tests {
             (ClientAuth::basic_unencoded("id", "s"), true, vec![]),
             (ClientAuth::post("id", "s"), false, vec!["client_id", "client_secret"]),
             (ClientAuth::none("id"), false, vec!["client_id"]),
+            (
+                ClientAuth::assertion("id", "a.b.c"),
+                false,
+                vec!["client_id", "client_assertion_type", "client_assertion"],
+            ),
         ] {
             let credentials = auth.credentials(SystemTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(credentials.authorization().is_some(), in_header, "{auth:?}");

@@ -21,7 +21,6 @@ impl Credentials {
     }
 
     /// RFC 7521 §4.2: the assertion says who the client is; the id beside it must be the same.
-    #[cfg(feature = "private-key-jwt")]
     pub(super) fn assertion(client_id: &str, assertion: Secret, secret: Secret) -> Self {
         let parameters = vec![
             ("client_id", Secret::from(client_id)),
@@ -53,5 +52,4 @@ impl Credentials {
     }
 }
 
-#[cfg(feature = "private-key-jwt")]
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

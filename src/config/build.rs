@@ -1,4 +1,4 @@
-use super::{ClientConfig, ClientMethod, GrantConfig, OAuthConfig, SecretRef};
+use super::{ClientConfig, ClientMethod, GrantConfig, OAuthConfig};
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 #[cfg(feature = "mtls")]
@@ -398,21 +398,6 @@ fn token_type(name: &str) -> String {
         uri => uri,
     }
     .to_owned()
-}
-
-/// One of two places of a key.
-#[cfg(any(feature = "dpop", feature = "private-key-jwt"))]
-pub(super) fn pem_or_jwk<'a>(
-    path: &str,
-    pem: Option<&'a SecretRef>,
-    jwk: Option<&'a SecretRef>,
-) -> Result<Option<(&'a SecretRef, bool)>, ConfigError> {
-    match (pem, jwk) {
-        (Some(_), Some(_)) => Err(bad(path, "a key is in PEM or a JWK, not both")),
-        (Some(pem), None) => Ok(Some((pem, true))),
-        (None, Some(jwk)) => Ok(Some((jwk, false))),
-        (None, None) => Ok(None),
-    }
 }
 
 pub(super) fn bad(path: &str, reason: &str) -> ConfigError {

@@ -1,10 +1,27 @@
 //! Keys: of assertions, and of proofs.
 
+use super::{SecretRef, build::bad};
+use crate::error::ConfigError;
+
+/// One of two places of a key.
+fn pem_or_jwk<'a>(
+    path: &str,
+    pem: Option<&'a SecretRef>,
+    jwk: Option<&'a SecretRef>,
+) -> Result<Option<(&'a SecretRef, bool)>, ConfigError> {
+    match (pem, jwk) {
+        (Some(_), Some(_)) => Err(bad(path, "a key is in PEM or a JWK, not both")),
+        (Some(pem), None) => Ok(Some((pem, true))),
+        (None, Some(jwk)) => Ok(Some((jwk, false))),
+        (None, None) => Ok(None),
+    }
+}
+
 #[cfg(feature = "dpop")]
 mod proof {
-    use super::super::{
-        DpopConfig,
-        build::{bad, pem_or_jwk},
+    use super::{
+        super::{DpopConfig, build::bad},
+        pem_or_jwk,
     };
     use crate::{
         dpop::{DpopAlgorithm, DpopKey},
@@ -45,9 +62,9 @@ mod proof {
 
 #[cfg(feature = "private-key-jwt")]
 mod assertion {
-    use super::super::{
-        ClientConfig,
-        build::{bad, pem_or_jwk},
+    use super::{
+        super::{ClientConfig, build::bad},
+        pem_or_jwk,
     };
     use crate::{
         client_auth::{AssertionAudience, AssertionType, ClientAssertion, ClientAuth},

@@ -14,6 +14,7 @@ use crate::{
 /// [`OAuthLayer`](crate::OAuthLayer) take.
 ///
 /// What is left out has the default of the builders. See the [room](super) for an example.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in a file")]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -215,6 +216,7 @@ pub struct HandleConfig {
 ///
 /// They, and `origins`, are for [`OAuthClient::layer`](super::OAuthClient::layer); [`OAuthConfig::build`] leaves the layer to
 /// you.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in a file")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

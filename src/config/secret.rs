@@ -94,7 +94,7 @@ fn shown_name(name: &str) -> String {
 /// A path, if it is written as one, likewise.
 fn shown_path(path: &Path) -> String {
     let is_path = path.is_absolute() || path.starts_with(".") || path.starts_with("..");
-    if is_path { format!(" {path:?}") } else { String::new() }
+    if is_path { format!(" {:?}", path.to_string_lossy()) } else { String::new() }
 }
 
 impl fmt::Debug for SecretRef {

@@ -17,6 +17,7 @@ pub(super) mod duration {
         deserializer.deserialize_any(DurationVisitor).map(Some)
     }
 
+    #[expect(clippy::ref_option, reason = "serde wants it")]
     pub(in super::super) fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,
@@ -77,10 +78,10 @@ impl<'de> Visitor<'de> for ListVisitor {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-        Ok(match self.split {
-            true => text.split(' ').filter(|item| !item.is_empty()).map(str::to_owned).collect(),
-            false => vec![text.to_owned()],
-        })
+        if !self.split {
+            return Ok(vec![text.to_owned()]);
+        }
+        Ok(text.split(' ').filter(|item| !item.is_empty()).map(str::to_owned).collect())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {

@@ -175,6 +175,7 @@ impl Metadata {
 
     /// The algorithms in which proofs of a key may be signed, if the server says
     /// ([RFC 9449 §5.1](https://www.rfc-editor.org/rfc/rfc9449#section-5.1)).
+    #[cfg(feature = "dpop")]
     pub(crate) fn proof_algorithms(&self) -> Result<Option<Vec<&str>>, Error> {
         self.document.list("dpop_signing_alg_values_supported")
     }

@@ -33,6 +33,8 @@ mod answer;
 mod cache;
 mod client;
 mod document;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod issuer;
 mod location;
 mod metadata;

@@ -19,3 +19,7 @@ pub mod performance {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}
+
+#[cfg(feature = "store")]
+#[doc = include_str!("storing_tokens.md")]
+pub mod storing_tokens {}

@@ -7,7 +7,7 @@ use super::{
     caller::Exchanged,
     failure::{Refusal, describe, failure, is_failure},
     form::Redactor,
-    object::{media_type, object, without_mark},
+    object::{Object, media_type, object, without_mark},
     response::{Rules, token_set},
 };
 use crate::{
@@ -34,41 +34,60 @@ pub(crate) struct Reading<'a> {
 pub(crate) fn read(
     answer: &Answer,
     reading: &Reading<'_>,
-    redactor: impl FnOnce() -> Redactor,
+    redactor: impl Fn() -> Redactor,
 ) -> Result<TokenSet, Error> {
+    let object = members(answer, reading, &redactor)?;
+    // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
+    // the "application/json" media type".
+    if reading.rules.strict && media_type(answer.headers()).as_deref() != Some("application/json") {
+        return Err(malformed(
+            "the token endpoint's answer is not labelled application/json".into(),
+        ));
+    }
+    let (sent_at, wall) = reading.sent;
+    let now = server_time(answer.headers(), wall);
+    let token = token_set(object, reading.rules, reading.requested, now, redactor)?;
+    // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
+    // before the request was sent.
+    Ok(token.with_sent_at(sent_at))
+}
+
+/// The members of an answer that is not an error.
+pub(super) fn members(
+    answer: &Answer,
+    reading: &Reading<'_>,
+    redactor: impl Fn() -> Redactor,
+) -> Result<Object, Error> {
     let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(unexpected("token endpoint", status));
     }
     let object = object(headers, body);
-    let members = object.as_ref().ok().map(|object| &object.members);
-    if !status.is_success() || members.is_some_and(is_failure) {
-        return Err(refused(answer, members, reading.method, reading.received, redactor));
+    let refusing = object.as_ref().ok().map(|object| &object.members);
+    if !status.is_success() || refusing.is_some_and(is_failure) {
+        return Err(refused(answer, refusing, reading.method, reading.received, redactor));
     }
     // 204, or a 200 that a gateway emptied.
     if without_mark(body).is_empty() {
         let message = format!("the token endpoint's answer ({status}) is empty");
         return Err(Error::new(ErrorKind::MalformedResponse, message));
     }
-    let object = object.map_err(|problem| {
+    let mut object = object.map_err(|problem| {
         let shape = describe(headers, body, &redactor());
         malformed(format!(
             "the token endpoint's answer ({status}) cannot be read: {problem} ({shape})"
         ))
     })?;
-    // RFC 6749 §5.1: "The parameters are included in the entity-body of the HTTP response using
-    // the "application/json" media type".
-    if reading.rules.strict && media_type(headers).as_deref() != Some("application/json") {
-        return Err(malformed(
-            "the token endpoint's answer is not labelled application/json".into(),
-        ));
+    if let Some(pointer) = &reading.rules.token_at {
+        object = pointer.object(body).ok_or_else(|| {
+            malformed(format!("the token endpoint's answer has no single object at {pointer}"))
+        })?;
+        if is_failure(&object.members) {
+            let members = Some(&object.members);
+            return Err(refused(answer, members, reading.method, reading.received, redactor));
+        }
     }
-    let (sent_at, wall) = reading.sent;
-    let now = server_time(headers, wall);
-    let token = token_set(object, reading.rules, reading.requested, now)?;
-    // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". That was not
-    // before the request was sent.
-    Ok(token.with_sent_at(sent_at))
+    Ok(object)
 }
 
 /// Makes an error of an answer with a status that says it is one.

@@ -50,6 +50,18 @@ pub(crate) struct Location {
     pub(crate) discovery: Option<Discovery>,
 }
 
+#[cfg(feature = "store")]
+impl Location {
+    /// What tells it from others: its URL, or the issuer that says where it is.
+    pub(crate) fn name(&self) -> String {
+        match (&self.url, &self.discovery) {
+            (Some(url), _) => url.uri().to_string(),
+            (None, Some(discovery)) => discovery.configured_issuer().to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 /// An answer and what it takes to read it.
 pub(crate) struct Exchanged<'a> {
     pub(crate) answer: &'a Answer,
@@ -291,7 +303,7 @@ fn request(
 
 /// The answer holds tokens. Its buffer is wiped if nobody else has a part of it; what lies in the
 /// HTTP client's own buffers is out of reach.
-fn wipe(body: Bytes) {
+pub(super) fn wipe(body: Bytes) {
     if let Ok(mut buffer) = body.try_into_mut() {
         buffer.as_mut().zeroize();
     }

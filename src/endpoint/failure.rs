@@ -74,10 +74,12 @@ fn said(members: &Members) -> Said<'_> {
         (title, detail) => title.or(detail).map(str::to_owned),
     };
     let description = text("error_description").or(nested).map(str::to_owned).or(problem);
+    // Okta: {"errorCode": "invalid_client", "errorSummary": "s"}
+    let other = ["message", "errorSummary"].into_iter().find_map(text);
     Said {
         code: code.filter(|code| !code.is_empty()),
-        name: name.filter(|name| !name.is_empty()),
-        description: description.or_else(|| text("message").map(str::to_owned)),
+        name: name.or_else(|| text("errorCode")).filter(|name| !name.is_empty()),
+        description: description.or_else(|| other.map(str::to_owned)),
         uri: text("error_uri"),
     }
 }
@@ -112,6 +114,8 @@ fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
         Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
         Some("slow_down") => ErrorKind::Throttled,
         _ if status.is_server_error() => ErrorKind::Server,
+        // Auth0 says so to a wrong secret; RFC 6749 §5.2 has 401 for refused clients only.
+        Some("access_denied") if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
         Some(_) => ErrorKind::Denied,
         None => match status {
             StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
@@ -139,6 +143,11 @@ fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {
              it is registered as a public client"
                 .to_owned()
         }
+        (ErrorKind::InvalidClient, _) if method.ends_with("_jwt") => format!(
+            "the authorization server does not accept the client: check the client id, what the \
+             server knows of its key, and the assertion's audience, which is the issuer at some \
+             servers and the token endpoint at others; {method} was used"
+        ),
         (ErrorKind::InvalidClient, _) => format!(
             "the authorization server does not accept the client: check the client id, the secret \
              and the method, basic or post; {method} was used"

@@ -1,9 +1,10 @@
 use std::{borrow::Cow, cmp::Reverse};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::{
-    http::{encoded_bound, form_encoded, push_form_encoded, wiped_string},
+    http::{encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string},
     secret::{Members, Secret},
 };
 
@@ -12,7 +13,20 @@ use crate::{
 /// RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if they were omitted from
 /// the request. [...] Request and response parameters MUST NOT be included more than once."
 #[derive(Clone, Default)]
-pub(crate) struct Form(Vec<Parameter>);
+pub(crate) struct Form {
+    parameters: Vec<Parameter>,
+    space: Space,
+}
+
+/// How a space is written in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Space {
+    /// `+`, as RFC 6749 App. B has it.
+    #[default]
+    Plus,
+    /// `%20`, for servers that decode as in a path.
+    Percent,
+}
 
 #[derive(Clone)]
 struct Parameter {
@@ -38,37 +52,56 @@ impl Form {
         self.push(name.into(), value.into(), false);
     }
 
+    /// Sets how spaces are written.
+    pub(crate) fn set_space(&mut self, space: Space) {
+        self.space = space;
+    }
+
+    /// The names and values of all parameters that are no secrets.
+    #[cfg(feature = "store")]
+    pub(crate) fn public(&self) -> impl Iterator<Item = (&str, &str)> {
+        let public = self.parameters.iter().filter(|parameter| !parameter.secret);
+        public.map(|parameter| (&*parameter.name, parameter.value.expose()))
+    }
+
     /// The values that must not come back in an error.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.0.iter().filter(|parameter| parameter.secret).map(|parameter| &parameter.value)
+        self.parameters
+            .iter()
+            .filter(|parameter| parameter.secret)
+            .map(|parameter| &parameter.value)
     }
 
     /// The encoded body, in memory that is wiped once the last copy of it is dropped.
     pub(crate) fn to_body(&self) -> Bytes {
-        let room = self.0.iter().map(|parameter| {
+        let room = self.parameters.iter().map(|parameter| {
             let Parameter { name, value, .. } = parameter;
             encoded_bound(name).saturating_add(encoded_bound(value.expose())).saturating_add(2)
         });
         let mut body = wiped_string(room.fold(0, usize::saturating_add));
-        for Parameter { name, value, .. } in &self.0 {
+        let push = match self.space {
+            Space::Plus => push_form_encoded,
+            Space::Percent => push_percent_encoded,
+        };
+        for Parameter { name, value, .. } in &self.parameters {
             if !body.is_empty() {
                 body.push('&');
             }
-            push_form_encoded(&mut body, name);
+            push(&mut body, name);
             body.push('=');
-            push_form_encoded(&mut body, value.expose());
+            push(&mut body, value.expose());
         }
         Bytes::from_owner(body)
     }
 
     fn put(&mut self, name: Cow<'static, str>, value: Secret, secret: bool) {
-        self.0.retain(|parameter| parameter.name != name);
+        self.parameters.retain(|parameter| parameter.name != name);
         self.push(name, value, secret);
     }
 
     fn push(&mut self, name: Cow<'static, str>, value: Secret, secret: bool) {
         if !value.expose().is_empty() {
-            self.0.push(Parameter { name, value, secret });
+            self.parameters.push(Parameter { name, value, secret });
         }
     }
 }
@@ -93,12 +126,30 @@ impl Redactor {
         Self(forms)
     }
 
-    /// Looks for the tokens among these members too: an answer may repeat its own.
-    pub(crate) fn and_tokens_of(mut self, members: &Members) -> Self {
-        let tokens = ["access_token", "refresh_token", "id_token"].iter();
-        let tokens = tokens.filter_map(|name| members.get(name)?.as_str()).map(Secret::from);
-        self.0.extend(tokens.filter(|token| !token.expose().is_empty()));
+    /// Looks for this value too, as it is.
+    pub(crate) fn and(mut self, secret: &Secret) -> Self {
+        self.0.push(secret.clone());
         self
+    }
+
+    /// Looks for the tokens among these members too, however deep: an answer may repeat its own.
+    pub(crate) fn and_tokens_of(mut self, members: &Members) -> Self {
+        members.iter().for_each(|(name, value)| self.add_tokens(name, value));
+        self
+    }
+
+    /// The nesting is bounded by the parser, so this does not recurse without end.
+    fn add_tokens(&mut self, name: &str, value: &Value) {
+        match value {
+            Value::String(token) if TOKENS.contains(&name) && !token.is_empty() => {
+                self.0.push(Secret::from(&**token));
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.add_tokens(name, value)),
+            Value::Object(members) => {
+                members.iter().for_each(|(name, value)| self.add_tokens(name, value));
+            }
+            _ => {}
+        }
     }
 
     /// The text without the secrets.
@@ -112,6 +163,9 @@ impl Redactor {
         })
     }
 }
+
+/// The members that hold tokens, in the standards' spelling and Google's.
+const TOKENS: [&str; 4] = ["access_token", "refresh_token", "id_token", "accessToken"];
 
 #[cfg(test)]
 mod tests {
@@ -142,6 +196,8 @@ mod tests {
         let mut form = Form::default();
         form.set("x", " %&+£€");
         assert_eq!(body(&form), "x=+%25%26%2B%C2%A3%E2%82%AC");
+        form.set_space(Space::Percent);
+        assert_eq!(body(&form), "x=%20%25%26%2B%C2%A3%E2%82%AC");
     }
 
     #[test]
@@ -151,5 +207,16 @@ mod tests {
             assert_eq!(redactor.clean(&format!("bad {sent}!")), "bad [redacted]!");
         }
         assert_eq!(Redactor::new([&Secret::from("")]).clean("text"), "text");
+    }
+
+    #[test]
+    fn f57_tokens_of_an_answer_are_found_however_deep() {
+        let mut members = Members::default();
+        let nested =
+            serde_json::json!([{ "access_token": "a1", "team": "t", "x": { "id_token": "i1" } }]);
+        members.insert("authed".to_owned(), nested);
+        members.insert("refresh_token".to_owned(), "r1".into());
+        let redactor = Redactor::new([]).and_tokens_of(&members);
+        assert_eq!(redactor.clean("a1 i1 r1 t"), "[redacted] [redacted] [redacted] t");
     }
 }

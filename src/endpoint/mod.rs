@@ -8,7 +8,13 @@ mod caller;
 mod exchange;
 mod failure;
 mod form;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
+mod impersonation;
 mod object;
+#[cfg(feature = "external-command")]
+mod output;
+mod pointer;
 #[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
 mod prover;
 mod response;
@@ -24,8 +30,12 @@ pub(crate) use answer::{refusal, unexpected};
 pub use builder::EndpointBuilder;
 pub(crate) use caller::{Caller, Exchanged};
 pub(crate) use exchange::TokenEndpoint;
-pub(crate) use form::Form;
+pub(crate) use form::{Form, Space};
+pub(crate) use impersonation::Impersonation;
 pub(crate) use object::{NotAnObject, Object, object};
+#[cfg(feature = "external-command")]
+pub(crate) use output::written_token;
+pub(crate) use pointer::Pointer;
 pub(crate) use response::{Accepted, Rules};
 pub(crate) use revocation::{Revoker, TokenHint, nowhere_to_revoke};
 pub(crate) use settings::Settings;

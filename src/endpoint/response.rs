@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     form::Redactor,
     object::Object,
+    pointer::Pointer,
     scope,
     seconds::{FIRST_INSTANT, Seconds, duration, until},
 };
@@ -28,8 +29,19 @@ pub(crate) struct Rules {
     pub(crate) assume_bearer: bool,
     /// The longest lifetime that is believed.
     pub(crate) max_lifetime: Duration,
+    /// Where the object with the token stands, if it is not the whole answer.
+    pub(crate) token_at: Option<Pointer>,
+    /// Other names of the type `Bearer`.
+    pub(crate) bearer_types: Vec<String>,
     /// The token types that are of use.
     pub(crate) accepted: Accepted,
+}
+
+impl Rules {
+    fn is_bearer(&self, token_type: &str) -> bool {
+        token_type.eq_ignore_ascii_case("bearer")
+            || self.bearer_types.iter().any(|known| known.eq_ignore_ascii_case(token_type))
+    }
 }
 
 /// Which token types are of use.
@@ -70,7 +82,7 @@ impl Accepted {
 /// Makes a token set of a token response ([RFC 6749 §5.1]).
 ///
 /// `now` is what time it was for the server when the token was asked for; absolute times are judged
-/// against it.
+/// against it. `redactor` finds what was sent in secret.
 ///
 /// [RFC 6749 §5.1]: https://www.rfc-editor.org/rfc/rfc6749#section-5.1
 pub(crate) fn token_set(
@@ -78,6 +90,7 @@ pub(crate) fn token_set(
     rules: &Rules,
     requested: &Scopes,
     now: SystemTime,
+    redactor: impl FnOnce() -> Redactor,
 ) -> Result<TokenSet, Error> {
     if let Some(name) = object.repeated {
         return Err(malformed(format!("the token response has two members {name}")));
@@ -85,7 +98,7 @@ pub(crate) fn token_set(
     let mut members = object.members;
     let access_token = access_token(&mut members, rules.strict)?;
     let token_type = members.take("token_type");
-    let redactor = || Redactor::new([&access_token]).and_tokens_of(&members);
+    let redactor = || redactor().and(&access_token).and_tokens_of(&members);
     let token_type = check_type(token_type, rules, redactor)?;
     let mut token = TokenSet::bearer(access_token)?;
     #[cfg(feature = "dpop")]
@@ -154,7 +167,7 @@ fn check_type(
 ) -> Result<TokenType, Error> {
     let unusable = |message: Cow<'static, str>| Err(Error::new(ErrorKind::UnusableToken, message));
     match token_type {
-        Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => match rules.accepted {
+        Some(Value::String(name)) if rules.is_bearer(&name) => match rules.accepted {
             // RFC 9449 §5: "the client MUST discard the response [...] if this protection is
             // deemed important for the security of the application".
             #[cfg(feature = "dpop")]
@@ -174,7 +187,8 @@ fn check_type(
         },
         Some(Value::String(name)) => unusable(
             format!(
-                "the token type \"{}\" is not supported",
+                "the token type \"{}\" is not supported; bearer_type() tells which other names \
+                 mean a bearer token",
                 printable(&redactor().clean(&name), TYPE_CAP)
             )
             .into(),

@@ -22,18 +22,20 @@ use crate::{
     token::{Scopes, TokenSet, TokenType},
 };
 
-const LENIENT: Rules = Rules {
-    strict: false,
-    assume_bearer: false,
-    max_lifetime: Duration::from_secs(86400),
-    accepted: Accepted::Bearer,
-};
-const STRICT: Rules = Rules {
-    strict: true,
-    assume_bearer: false,
-    max_lifetime: Duration::from_secs(86400),
-    accepted: Accepted::Bearer,
-};
+const LENIENT: Rules = rules(false);
+const STRICT: Rules = rules(true);
+
+const fn rules(strict: bool) -> Rules {
+    let max_lifetime = Duration::from_secs(86400);
+    Rules {
+        strict,
+        assume_bearer: false,
+        max_lifetime,
+        token_at: None,
+        bearer_types: Vec::new(),
+        accepted: Accepted::Bearer,
+    }
+}
 const JSON: &str = "application/json";
 
 /// When the answers below were asked for, in seconds since 1970.

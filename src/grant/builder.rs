@@ -8,7 +8,9 @@ use crate::dpop::DpopKey;
 use crate::{
     client_auth::ClientAuth,
     discovery::{EndpointKind, EndpointSource},
-    endpoint::{Accepted, Form, Revoker, Rules, Settings, TokenEndpoint, nowhere_to_revoke},
+    endpoint::{
+        Accepted, Form, Pointer, Revoker, Rules, Settings, Space, TokenEndpoint, nowhere_to_revoke,
+    },
     error::{ConfigError, Error},
     http::Transport,
     source::FetchContext,
@@ -32,6 +34,8 @@ struct Common {
     details: Option<Value>,
     parameters: Vec<(String, String)>,
     rules: Rules,
+    token_at: Option<String>,
+    space: Space,
 }
 
 /// A configuration that was checked.
@@ -50,6 +54,8 @@ impl<G> GrantBuilder<G> {
             strict: false,
             assume_bearer: false,
             max_lifetime: MAX_LIFETIME,
+            token_at: None,
+            bearer_types: Vec::new(),
             accepted: Accepted::Bearer,
         };
         let common = Common {
@@ -61,6 +67,8 @@ impl<G> GrantBuilder<G> {
             details: None,
             parameters: Vec::new(),
             rules,
+            token_at: None,
+            space: Space::default(),
         };
         Self { common, options }
     }
@@ -162,6 +170,51 @@ impl<G> GrantBuilder<G> {
         self
     }
 
+    /// Takes tokens of this type for bearer tokens too, for servers that have names of their own,
+    /// such as Slack's `bot` and `user`. It may be repeated. Default: only `Bearer`, in any case.
+    #[must_use]
+    pub fn bearer_type(mut self, token_type: impl Into<String>) -> Self {
+        self.common.rules.bearer_types.push(token_type.into());
+        self
+    }
+
+    /// Tells where in the answer the object stands that holds the token and what belongs to it, by
+    /// a JSON pointer ([RFC 6901]). Default: the answer itself; no other is searched for.
+    ///
+    /// Nothing outside of that object counts, save an error:
+    /// [`TokenSet::member`](crate::TokenSet::member) gives its members only.
+    ///
+    /// ```
+    /// use tower_oauth::{ClientAuth, RefreshToken, SecretSource};
+    ///
+    /// // Slack: {"ok": true, "authed_user": {"access_token": "xoxp-…", "token_type": "user"}}
+    /// let user = RefreshToken::builder(
+    ///     "https://slack.com/api/oauth.v2.access",
+    ///     ClientAuth::post("orders", SecretSource::env("SLACK_SECRET")),
+    ///     SecretSource::file("/run/secrets/slack-refresh-token"),
+    /// )
+    /// .token_at("/authed_user")
+    /// .bearer_type("user");
+    /// # let _ = user;
+    /// ```
+    ///
+    /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
+    #[must_use]
+    pub fn token_at(mut self, pointer: impl Into<String>) -> Self {
+        self.common.token_at = Some(pointer.into());
+        self
+    }
+
+    /// Writes a space in the body as `%20`, for servers that do not take the `+` of
+    /// [RFC 6749 App. B] for one. Default: `+`.
+    ///
+    /// [RFC 6749 App. B]: https://www.rfc-editor.org/rfc/rfc6749#appendix-B
+    #[must_use]
+    pub fn percent_encode_spaces(mut self) -> Self {
+        self.common.space = Space::Percent;
+        self
+    }
+
     /// Asks for tokens that are bound to a key, and accepts no others ([RFC 9449]).
     ///
     /// [RFC 9449]: https://www.rfc-editor.org/rfc/rfc9449#section-5
@@ -233,12 +286,14 @@ impl<G> GrantBuilder<G> {
         common.check_fapi()?;
         let scopes = scope_set(&common.scopes)?;
         let form = common.form(grant_type, &scopes)?;
+        check_bearer_types(&common.rules.bearer_types)?;
+        let token_at = common.token_at.map(|text| pointer(&text)).transpose()?;
         let mut settings = common.settings.check()?;
         let caller = settings.caller(EndpointKind::Token)?;
         let revocation = common.revocation.as_deref();
         let revoker =
             settings.other_caller(EndpointKind::Revocation, revocation)?.map(Revoker::new);
-        let endpoint = TokenEndpoint::new(caller, common.rules);
+        let endpoint = TokenEndpoint::new(caller, Rules { token_at, ..common.rules });
         Ok((Checked { endpoint, scopes, form, revoker }, options))
     }
 }
@@ -288,6 +343,7 @@ impl Common {
         for (name, value) in &self.parameters {
             form.set(name.clone(), &**value);
         }
+        form.set_space(self.space);
         Ok(form)
     }
 }
@@ -297,6 +353,28 @@ pub(super) fn scope_set(scopes: &[String]) -> Result<Scopes, ConfigError> {
     let mut set = Scopes::default();
     scopes.iter().try_for_each(|scope| set.insert(scope))?;
     Ok(set)
+}
+
+/// A token of one of these types is worth nothing without a proof, or is not an access token.
+fn check_bearer_types(types: &[String]) -> Result<(), ConfigError> {
+    let other = |name: &&String| {
+        ["", "dpop", "pop", "mac", "n_a"].iter().any(|t| name.eq_ignore_ascii_case(t))
+    };
+    match types.iter().find(other) {
+        Some(name) => {
+            let (name, value) = ("bearer_type", format!("{name:?}"));
+            Err(ConfigError::Setting { name, value, reason: "such a token is no bearer token" })
+        }
+        None => Ok(()),
+    }
+}
+
+fn pointer(text: &str) -> Result<Pointer, ConfigError> {
+    Pointer::parse(text).ok_or_else(|| ConfigError::Setting {
+        name: "token_at",
+        value: format!("{text:?}"),
+        reason: "it is a JSON pointer, such as /authed_user",
+    })
 }
 
 fn check_bounds(common: &Common) -> Result<(), ConfigError> {
@@ -317,4 +395,5 @@ impl<G> fmt::Debug for GrantBuilder<G> {
     }
 }
 
-const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest lifetime that is believed unless told otherwise.
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -28,7 +28,7 @@ use crate::{
 ///
 /// [RFC 6749 §4.4]: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
 #[derive(Clone)]
-pub struct ClientCredentials(Arc<Checked>);
+pub struct ClientCredentials(pub(super) Arc<Checked>);
 
 /// What only [`ClientCredentials`] has to configure: nothing.
 #[derive(Debug)]

@@ -34,7 +34,7 @@ use crate::{
 ///
 /// [RFC 7523 §2.1]: https://www.rfc-editor.org/rfc/rfc7523#section-2.1
 #[derive(Clone)]
-pub struct JwtBearer(Arc<AssertionGrant>);
+pub struct JwtBearer(pub(super) Arc<AssertionGrant>);
 
 /// What only [`JwtBearer`] has to configure.
 #[derive(Debug)]

@@ -31,7 +31,13 @@ mod builder;
 mod by_resource;
 mod client_credentials;
 mod credential;
+mod entra;
+mod external_account;
+#[cfg(feature = "external-command")]
+mod external_command;
 mod file_token;
+#[cfg(feature = "store")]
+mod identity;
 mod jwt_bearer;
 mod parameter;
 mod refresh_token;
@@ -41,6 +47,10 @@ mod token_exchange;
 pub use builder::GrantBuilder;
 pub use by_resource::ByResource;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};
+pub use external_account::{ExternalAccount, ExternalAccountOptions};
+#[cfg(feature = "external-command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "external-command")))]
+pub use external_command::{CommandFailure, ExternalCommand, ExternalCommandBuilder};
 pub use file_token::FileToken;
 pub use jwt_bearer::{JwtBearer, JwtBearerOptions};
 pub use refresh_token::{RefreshToken, RefreshTokenOptions};

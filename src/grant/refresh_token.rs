@@ -43,13 +43,13 @@ use crate::{
 ///
 /// [RFC 6749 §6]: https://www.rfc-editor.org/rfc/rfc6749#section-6
 #[derive(Clone)]
-pub struct RefreshToken(Arc<Inner>);
+pub struct RefreshToken(pub(super) Arc<Inner>);
 
-struct Inner {
-    checked: Checked,
+pub(super) struct Inner {
+    pub(super) checked: Checked,
     /// The scopes of the grant, if they are known.
     granted: Scopes,
-    initial: SecretSource,
+    pub(super) initial: SecretSource,
     /// The initial refresh token that was sent last. It may be spent, and a spent one must not be
     /// sent instead of a newer one.
     presented: Mutex<Option<Secret>>,
@@ -138,6 +138,11 @@ impl TokenSource for RefreshToken {
             Err(error) if error.kind() == ErrorKind::InvalidGrant => error,
             outcome => return outcome,
         };
+        if cx.stored && previous.is_some() {
+            // The initial token is an ancestor of what was stored. To send it would be taken for
+            // theft; if it was replaced, the store's keeper starts over with it.
+            return Err(error);
+        }
         match read(&inner.initial, "the refresh token", &cx).await {
             Ok(other) if other != current && !inner.is_presented(&other) => {
                 inner.present(&other, true);

@@ -35,7 +35,7 @@ use crate::{
 ///
 /// [RFC 7522 §2.1]: https://www.rfc-editor.org/rfc/rfc7522#section-2.1
 #[derive(Clone)]
-pub struct Saml2Bearer(Arc<AssertionGrant>);
+pub struct Saml2Bearer(pub(super) Arc<AssertionGrant>);
 
 /// What only [`Saml2Bearer`] has to configure.
 #[derive(Debug)]

@@ -16,6 +16,12 @@ pub(crate) fn push_form_encoded(out: &mut String, value: &str) {
     out.extend(byte_serialize(value.as_bytes()));
 }
 
+/// Appends a value as [`push_form_encoded`] does, but a space as `%20`.
+pub(crate) fn push_percent_encoded(out: &mut String, value: &str) {
+    // A plus sign that was in the value is `%2B` by now.
+    out.extend(byte_serialize(value.as_bytes()).map(|part| if part == "+" { "%20" } else { part }));
+}
+
 /// The most bytes that a value can have once it is encoded.
 pub(crate) fn encoded_bound(value: &str) -> usize {
     value.len().saturating_mul(3)

@@ -16,7 +16,9 @@ mod screen;
 mod transport;
 
 pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
-pub(crate) use form::{encoded_bound, form_encoded, push_form_encoded, wiped_string};
+pub(crate) use form::{
+    encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string,
+};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 #[cfg(feature = "mtls")]
 pub use mtls::{ClientCertificate, MutualTlsClient};

@@ -38,6 +38,31 @@ pub(super) fn ed25519_private_key(private: &[u8]) -> Bytes {
     tagged(SEQUENCE, &concat(&[&integer(&[0]), &algorithm, &key]))
 }
 
+/// The private key within a `PrivateKeyInfo` (RFC 5208 §5): version, algorithm, and then the key.
+#[cfg(feature = "private-key-jwt")]
+pub(super) fn private_key(info: &[u8]) -> Option<&[u8]> {
+    let (fields, _) = read(SEQUENCE, info)?;
+    let (_, fields) = read(INTEGER, fields)?;
+    let (_, fields) = read(SEQUENCE, fields)?;
+    read(OCTET_STRING, fields).map(|(key, _)| key)
+}
+
+/// The content of an element with this tag, and what follows it.
+#[cfg(feature = "private-key-jwt")]
+fn read(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&[tag])?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match usize::from(*first) {
+        short @ ..0x80 => (short, rest),
+        // X.690 §8.1.3.5: so many bytes with the length. A key needs no more than four.
+        long => {
+            let (digits, rest) = rest.split_at_checked(long & 0x7f).filter(|_| long <= 0x84)?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+    };
+    rest.split_at_checked(length)
+}
+
 /// X.690 §8.3: the shortest form, with a zero before a byte that would make it negative.
 fn integer(number: &[u8]) -> Bytes {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
@@ -96,6 +121,30 @@ mod tests {
             (&[0x80], &[2, 2, 0, 0x80]),
         ] {
             assert_eq!(*integer(number), expected, "{number:?}");
+        }
+    }
+
+    #[cfg(feature = "private-key-jwt")]
+    #[test]
+    fn the_key_is_found_within_its_envelope() {
+        for size in [0, 1, 0x7f, 0x80, 0x123, 0x1_0000] {
+            let key = vec![7; size];
+            let algorithm = tagged(SEQUENCE, &tagged(OID, ED25519));
+            let parts = concat(&[&integer(&[0]), &algorithm, &tagged(OCTET_STRING, &key)]);
+            let info = tagged(SEQUENCE, &parts);
+            assert_eq!(private_key(&info), Some(key.as_slice()));
+            assert_eq!(private_key(&info[..info.len() - 1]), None);
+        }
+        for bad in [&[][..], &[0x30], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0xff]] {
+            assert_eq!(private_key(bad), None);
+        }
+    }
+
+    #[cfg(feature = "private-key-jwt")]
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            let _ = private_key(&bytes);
         }
     }
 

@@ -9,6 +9,7 @@ use jsonwebtoken::EncodingKey;
 use super::{
     SigningAlgorithm,
     jwk::{PrivateDer, PrivateJwk},
+    pem::PemKey,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -113,18 +114,19 @@ impl SigningKey {
     pub(super) fn load(&self, text: &Secret) -> Result<Loaded, Error> {
         let loaded = match self.format {
             Format::Pem(algorithm) => {
-                let pem = text.expose().as_bytes();
-                let key = match algorithm {
-                    SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
-                        EncodingKey::from_rsa_pem(pem)
-                    }
-                    SigningAlgorithm::Es256 | SigningAlgorithm::Es384 => {
-                        EncodingKey::from_ec_pem(pem)
-                    }
-                    SigningAlgorithm::EdDsa => EncodingKey::from_ed_pem(pem),
-                };
+                let key = PemKey::parse(text.expose()).and_then(|pem| {
+                    Some(match algorithm {
+                        SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
+                            EncodingKey::from_rsa_der(pem.rsa()?)
+                        }
+                        SigningAlgorithm::Es256 | SigningAlgorithm::Es384 => {
+                            EncodingKey::from_ec_der(pem.pkcs8()?)
+                        }
+                        SigningAlgorithm::EdDsa => EncodingKey::from_ed_der(pem.pkcs8()?),
+                    })
+                });
                 key.map(|key| Loaded { key, algorithm, key_id: None })
-                    .map_err(|_| "is not a private key in PEM for its algorithm")
+                    .ok_or("is not a private key in PEM for its algorithm")
             }
             Format::Jwk => PrivateJwk::parse(text.expose()).and_then(|jwk| {
                 let algorithm = jwk.algorithm().ok_or("has no algorithm that is supported")?;

@@ -13,9 +13,13 @@
 #[cfg(feature = "private-key-jwt")]
 mod algorithm;
 mod der;
+#[cfg(all(any(fuzzing, test), feature = "private-key-jwt"))]
+pub(crate) mod fuzz;
 mod jwk;
 #[cfg(feature = "private-key-jwt")]
 mod key;
+#[cfg(feature = "private-key-jwt")]
+mod pem;
 #[cfg(feature = "dpop")]
 mod proof;
 #[cfg(feature = "private-key-jwt")]

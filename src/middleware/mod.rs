@@ -26,6 +26,8 @@ mod attempt;
 mod challenge;
 mod context;
 mod future;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 #[cfg(feature = "pool")]
 mod keyed;
 mod layer;

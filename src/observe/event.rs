@@ -102,6 +102,45 @@ pub enum Event<'a> {
         /// The status of the second answer, which is returned as it is.
         status: u16,
     },
+    /// A token that another process obtained was taken from the store, without a token request.
+    Adopted {
+        /// The generation of the stored record.
+        generation: u64,
+    },
+    /// A token is in the store.
+    Saved {
+        /// The generation of the stored record.
+        generation: u64,
+    },
+    /// A token could not be stored. It is served from memory, and would be lost if the process ended
+    /// now; it is stored as soon as that works again.
+    NotSaved {
+        /// The generation of the record that is only in memory.
+        generation: u64,
+        /// What went wrong.
+        error: &'a Error,
+    },
+    /// A stored record is not for this client, or cannot be read. It is not used.
+    RecordIgnored {
+        /// What is wrong with it, such as `issuer` when that is another one.
+        what: &'static str,
+    },
+    /// The store failed, without anything being lost.
+    StoreFailed {
+        /// What went wrong.
+        error: &'a Error,
+    },
+    /// The answer to an earlier token request was lost, perhaps in another process. The same
+    /// refresh token is sent again.
+    Resending {
+        /// The generation of the stored record.
+        generation: u64,
+    },
+    /// The grant has ended. That is marked in the store, and somebody has to give access again.
+    Ended {
+        /// The generation of the stored record.
+        generation: u64,
+    },
     /// The refresher has ended.
     Stopped,
 }

@@ -26,6 +26,9 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             gauge!(EXPIRY, "client" => client.clone()).set(in_seconds(expires_in));
         }
     };
+    let stored = |what| {
+        counter!(STORE, "client" => client.clone(), "event" => what).increment(1);
+    };
     match *event {
         Event::Fetching { .. } => {}
         Event::Obtained { reason, lifetime, expires_in, took, .. } => {
@@ -78,6 +81,13 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             counter!(REPLAYS, "client" => client, "http_response_status_code" => status)
                 .increment(1);
         }
+        Event::Adopted { .. } => stored("adopted"),
+        Event::Saved { .. } => stored("saved"),
+        Event::NotSaved { .. } => stored("not_saved"),
+        Event::RecordIgnored { .. } => stored("record_ignored"),
+        Event::StoreFailed { .. } => stored("store_failed"),
+        Event::Resending { .. } => stored("resending"),
+        Event::Ended { .. } => stored("ended"),
         Event::Stopped => token(false, Duration::ZERO),
     }
 }
@@ -104,6 +114,7 @@ fn describe() {
         describe_counter!(REJECTIONS, Unit::Count, "Tokens that a server refused");
         describe_gauge!(WAITING, Unit::Count, "Requests that wait for a token now");
         describe_histogram!(WAIT_DURATION, Unit::Seconds, "How long requests waited for a token");
+        describe_counter!(STORE, Unit::Count, "What happened with stored tokens");
         describe_counter!(REPLAYS, Unit::Count, "Requests that were sent again");
     });
 }
@@ -119,4 +130,5 @@ const EXPIRIES: &str = "tower_oauth_expiries_total";
 const REJECTIONS: &str = "tower_oauth_rejections_total";
 const WAITING: &str = "tower_oauth_waiting_requests";
 const WAIT_DURATION: &str = "tower_oauth_wait_duration_seconds";
+const STORE: &str = "tower_oauth_store_events_total";
 const REPLAYS: &str = "tower_oauth_replays_total";

@@ -40,6 +40,34 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
             name: "tower_oauth.replayed", target: TARGET, client,
             http.response.status_code = status, "request sent again"
         ),
+        Event::Adopted { generation } => info!(
+            name: "tower_oauth.adopted", target: TARGET, client, generation,
+            "token taken from the store"
+        ),
+        Event::Saved { generation } => debug!(
+            name: "tower_oauth.saved", target: TARGET, client, generation, "token stored"
+        ),
+        Event::NotSaved { generation, error } => warn!(
+            name: "tower_oauth.not_saved", target: TARGET, client, generation,
+            error.type = error.kind().as_str(), %error,
+            "token not stored: it would be lost if the process ended now"
+        ),
+        Event::RecordIgnored { what } => warn!(
+            name: "tower_oauth.record_ignored", target: TARGET, client, what,
+            "stored record ignored"
+        ),
+        Event::StoreFailed { error } => warn!(
+            name: "tower_oauth.store_failed", target: TARGET, client,
+            error.type = error.kind().as_str(), %error, "token store failed"
+        ),
+        Event::Resending { generation } => warn!(
+            name: "tower_oauth.resending", target: TARGET, client, generation,
+            "an answer was lost; sending the refresh token again"
+        ),
+        Event::Ended { generation } => warn!(
+            name: "tower_oauth.ended", target: TARGET, client, generation,
+            "the grant has ended; access has to be given again"
+        ),
         Event::Stopped => debug!(
             name: "tower_oauth.stopped", target: TARGET, client, "refresher stopped"
         ),

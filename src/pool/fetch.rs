@@ -43,6 +43,7 @@ where
             reason,
             deadline: instant_in(self.rules.policy.fetch_timeout),
             clock: self.clock.clone(),
+            stored: false,
         };
         self.emit(&tenant.key, &Event::Fetching { reason });
         let made = Arc::new(OnceLock::new());

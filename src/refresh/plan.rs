@@ -64,8 +64,8 @@ pub(crate) fn plan_within(now: Moment, facts: &Facts, longest: Duration) -> Plan
     }
 
     let (reason, due_in) = match facts.held {
+        _ if facts.requested => (FetchReason::Requested, Duration::ZERO),
         None => (facts.missing, Duration::ZERO),
-        Some(_) if facts.requested => (FetchReason::Requested, Duration::ZERO),
         Some(_) if facts.step_up => (FetchReason::StepUp, Duration::ZERO),
         Some(held) => (FetchReason::Due, held.refresh.remaining(now)),
     };
@@ -174,7 +174,7 @@ mod tests {
         facts.paused_until = Some(at(1010, 1010));
         assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(10)));
         facts.requested = true;
-        assert_eq!(plan(at(1000, 1000), &facts), Plan::Fetch(FetchReason::Initial));
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Fetch(FetchReason::Requested));
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(10)));
         // Not even a jump of the wall clock ends it.
         assert_eq!(plan(at(1001, 9000), &facts), Plan::Sleep(secs(9)));
-        assert_eq!(plan(at(1010, 9000), &facts), Plan::Fetch(FetchReason::Initial));
+        assert_eq!(plan(at(1010, 9000), &facts), Plan::Fetch(FetchReason::Requested));
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl<'a> Task<'a> {
             step_up: StepUp::default(),
             deadline: instant_in(self.shared.policy.fetch_timeout),
             clock: self.clock.clone(),
+            stored: false,
         };
         let outcome = revoke(self.source.clone(), cx).await;
         for sender in asked {
@@ -207,6 +208,7 @@ impl<'a> Task<'a> {
                 reason,
                 deadline: instant_in(self.shared.policy.fetch_timeout),
                 clock: self.clock.clone(),
+                stored: false,
             },
         ));
         self.shared.status.send_modify(|status| {

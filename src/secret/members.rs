@@ -1,5 +1,10 @@
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
+#[cfg(feature = "store")]
+use zeroize::Zeroizing;
+
+#[cfg(feature = "store")]
+use super::Secret;
 
 /// The members of a JSON object that may hold tokens or keys. All strings in it are wiped on drop.
 #[derive(Clone, Default)]
@@ -20,9 +25,59 @@ impl Members {
         self.0.get(name)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.iter()
+    }
+
     /// Takes a member out. `null` counts as absent, as many servers mean it.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
+    }
+}
+
+#[cfg(feature = "store")]
+impl Members {
+    /// The members, to stand in other ones.
+    pub(crate) fn to_value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// The members of a value that is an object.
+    pub(crate) fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(members) => Some(Self(members)),
+            other => {
+                wipe(other);
+                None
+            }
+        }
+    }
+
+    /// The members as JSON text.
+    pub(crate) fn to_json(&self) -> Secret {
+        // Measured first: a buffer that grows leaves copies behind.
+        let mut length = Length(0);
+        let _ = serde_json::to_writer(&mut length, &self.0);
+        let mut text = Zeroizing::new(Vec::with_capacity(length.0));
+        let _ = serde_json::to_writer(&mut *text, &self.0);
+        let text = std::mem::take(&mut *text);
+        String::from_utf8(text).unwrap_or_default().into()
+    }
+}
+
+/// Counts what is written to it.
+#[cfg(feature = "store")]
+struct Length(usize);
+
+#[cfg(feature = "store")]
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

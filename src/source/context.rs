@@ -23,6 +23,9 @@ pub struct FetchContext {
     pub deadline: Instant,
     /// The clock to judge absolute times by.
     pub clock: Arc<dyn Clock>,
+    /// Whether a store says what the newest refresh token is: a grant must not fall back on an older
+    /// one.
+    pub(crate) stored: bool,
 }
 
 impl FetchContext {
@@ -34,6 +37,7 @@ impl FetchContext {
             step_up: StepUp::default(),
             deadline: Instant::now() + Duration::from_secs(30),
             clock: Arc::new(SystemClock::new()),
+            stored: false,
         }
     }
 }

@@ -20,6 +20,8 @@ mod chain;
 mod context;
 mod fixed;
 mod function;
+#[cfg(feature = "store")]
+mod identity;
 mod replaceable;
 mod service;
 mod step_up;
@@ -31,6 +33,9 @@ pub(crate) use chain::Link;
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
+#[cfg(feature = "store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "store")))]
+pub use identity::{Identified, Identity};
 pub use replaceable::{Offer, Replaceable};
 pub use service::FromService;
 pub use step_up::StepUp;

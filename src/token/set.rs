@@ -163,6 +163,12 @@ impl TokenSet {
         self
     }
 
+    /// The other members of the token response.
+    #[cfg(feature = "store")]
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
     /// Takes the refresh token away.
     #[must_use]
     pub fn without_refresh_token(mut self) -> Self {

@@ -57,6 +57,7 @@ pub(crate) async fn everything(record: &Record) -> Vec<Canary> {
     calls_that_work(record).await;
     calls_that_fail(record).await;
     requests_that_are_refused(record).await;
+    canaries.extend(crate::newer::everything(record).await);
     configurations(record);
     parts(record);
     canaries
@@ -85,7 +86,7 @@ pub(crate) async fn server() -> AuthorizationServer {
     server
 }
 
-fn hyper() -> Client<HttpConnector, Full<Bytes>> {
+pub(crate) fn hyper() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
@@ -125,7 +126,7 @@ where
 {
 }
 
-fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
+pub(crate) fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
     let events = record.clone();
     let builder =
         TokenHandle::builder(source).observer(move |event: &Event<'_>| events.debug(event));
@@ -133,7 +134,7 @@ fn tokens(record: &Record, source: impl TokenSource) -> TokenHandle {
     builder.spawn()
 }
 
-async fn fetch(record: &Record, source: &impl TokenSource) -> Option<TokenSet> {
+pub(crate) async fn fetch(record: &Record, source: &impl TokenSource) -> Option<TokenSet> {
     match source.fetch(FetchContext::first()).await {
         Ok(token) => {
             record.debug(&token);

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod certificates;
 pub mod clock;
+#[cfg(feature = "reqwest")]
 pub mod node;
 pub mod process;
 pub mod script;

@@ -80,6 +80,7 @@ impl Glewlwyd {
     }
 
     /// As [`sign_in`](Self::sign_in), bound to a key. `prove` makes a proof with a nonce.
+    #[cfg(feature = "dpop")]
     pub(crate) async fn sign_in_bound(&self, prove: impl Fn(&str) -> String) -> String {
         let refusal = self.ask_for_alice(Some(prove("none"))).await;
         let nonce = refusal.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok());

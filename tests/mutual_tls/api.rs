@@ -128,8 +128,8 @@ async fn mtl_03_a_certificate_replaced_under_load_meets_no_token_of_another() ->
     }
     for pair in &pairs {
         files.write(pair);
-        let before = servers.api.seen().len();
         tokens.refresh().await?;
+        let before = servers.api.seen().len();
         while servers.api.seen().len() < before + 50 {
             if let Some(ended) = callers.try_join_next() {
                 ended??; // too early: it has failed

@@ -177,6 +177,45 @@ async fn rotated_refresh_tokens_are_used_once_each() -> Result<(), BoxError> {
     Ok(())
 }
 
+/// This server ends the session when a refresh token comes twice.
+#[cfg(all(feature = "store-file", unix))]
+#[tokio::test]
+async fn rfr_04_processes_that_share_a_store_never_send_a_refresh_token_twice()
+-> Result<(), BoxError> {
+    use tower_oauth::store::{FileStore, Persisted};
+
+    let lifetime = Duration::from_secs(3);
+    let server = OidcServer::start(lifetime).await;
+    let initial = server.sign_in("web").await;
+    let store = FileStore::temporary()?;
+    let start = || {
+        let auth = ClientAuth::basic("web", "secret of web");
+        let source = RefreshToken::builder(server.token_endpoint(), auth, initial.as_str());
+        Ok::<_, BoxError>(TokenHandle::spawn(Persisted::new(source.build()?, store.clone())))
+    };
+    let mut all = vec![start()?, start()?, start()?];
+    let loads: Vec<_> = all.iter().map(|tokens| Caller::new(&server, tokens)).collect();
+    let loads = loads.into_iter().map(|caller| caller.map(|caller| Load::start(&caller)));
+    let loads = loads.collect::<Result<Vec<_>, _>>()?;
+    sleep(lifetime * 4).await;
+    for load in loads {
+        load.stop().await?;
+    }
+    // One ends, and another one starts: it goes on with what is stored.
+    all.pop();
+    all.push(start()?);
+    for tokens in &all {
+        tokens.refresh().await?;
+    }
+    let requests = server.token_requests().await;
+    // Four lifetimes, the first token, and three that were asked for.
+    assert!((7..=13).contains(&requests.len()), "{requests:?}");
+    for request in &requests {
+        assert_eq!((request.grant.as_str(), request.status), ("refresh_token", 200));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_spent_refresh_token_needs_the_user() -> Result<(), BoxError> {
     let server = OidcServer::start(HOUR).await;

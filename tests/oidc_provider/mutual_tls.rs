@@ -2,8 +2,8 @@
 
 use tower::ServiceExt as _;
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCertificate, ClientCredentials, ErrorKind, MutualTlsClient,
-    OAuthLayer, TokenHandle, Transport,
+    BoxError, ClientAuth, ClientCertificate, ClientCredentials, Discovery, ErrorKind,
+    Introspection, MutualTlsClient, OAuthLayer, TokenHandle, Transport,
 };
 
 use crate::{
@@ -87,6 +87,38 @@ async fn mtl_04_an_api_that_was_shown_no_certificate_is_asked_twice_and_no_more(
     assert_eq!(caller.call("/").await?.status, 401);
     assert_eq!(server.api_answers().await, [("401".to_owned(), 2)].into());
     assert_eq!(server.token_requests().await.len(), 2);
+    Ok(())
+}
+
+/// Where no certificate is asked for, each of these calls fails: see above.
+#[tokio::test]
+async fn mtl_01_mtl_02_the_aliases_are_found_by_the_issuer_for_every_call() -> Result<(), BoxError>
+{
+    let server = OidcServer::start_with_mutual_tls(HOUR).await;
+    let certificate = certificate(&server.certificates().orders);
+    let discovery = Discovery::issuer(server.issuer());
+    let transport = || Transport::mtls_with(&certificate, server.trust());
+    for auth in [
+        ClientAuth::tls("opaque bound"),
+        ClientAuth::any_of([ClientAuth::tls("opaque bound")]),
+        // Its tokens are bound, however it authenticates.
+        ClientAuth::basic("basic bound", "secret of basic bound"),
+    ] {
+        let source = ClientCredentials::builder(&discovery, auth.clone())
+            .resource("urn:test:opaque")
+            .transport(transport())
+            .build()?;
+        let tokens = TokenHandle::spawn(source);
+        let token = tokens.token().await.map_err(|error| format!("{auth:?}: {error}"))?;
+        let token = token.access_token().clone();
+        let introspection =
+            Introspection::builder(&discovery, auth).transport(transport()).build()?;
+        let info = introspection.introspect(token.clone()).await?;
+        let bound_to = info.member("cnf").and_then(|cnf| cnf.get("x5t#S256"));
+        assert_eq!(bound_to, Some(&certificate.thumbprint().await?.into()));
+        tokens.shutdown().revoke().await?;
+        assert!(!introspection.introspect(token).await?.is_active());
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tower_oauth::{
 use crate::fake::{Fake, URL, everything, fetch, granted, json, refused};
 
 /// An unsigned JWT that expires in so many seconds.
-fn jwt(expires_in: i64, subject: &str) -> String {
+pub(crate) fn jwt(expires_in: i64, subject: &str) -> String {
     let now = SystemClock::new().now().wall.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let expiry = i64::try_from(now.as_secs()).unwrap() + expires_in;
     let claims = format!(r#"{{"sub":"{subject}","exp":{expiry}}}"#);
@@ -24,7 +24,7 @@ fn jwt(expires_in: i64, subject: &str) -> String {
 }
 
 /// A credential that is replaced by the next one each time it is read; the last one stays.
-fn sequence(values: &[&str]) -> SecretSource {
+pub(crate) fn sequence(values: &[&str]) -> SecretSource {
     let values: Arc<Mutex<Vec<String>>> =
         Arc::new(Mutex::new(values.iter().rev().map(|value| (*value).to_owned()).collect()));
     SecretSource::provider(move || {
@@ -219,6 +219,24 @@ async fn tex_02_only_an_access_token_is_given_to_requests() {
                 }
             }
         }
+    }
+}
+
+/// A server that puts what it was sent where a type belongs.
+#[tokio::test]
+async fn f57_a_token_that_comes_back_as_a_type_is_not_shown() {
+    for members in [
+        r#""token_type":"subject-canary","issued_token_type":"x""#,
+        r#""token_type":"Bearer","issued_token_type":"subject-canary""#,
+        r#""token_type":"Bearer","issued_token_type":"urn:x:subject-canary""#,
+    ] {
+        let fake = Fake::new([json(200, &format!(r#"{{"access_token":"t",{members}}}"#))]);
+        let auth = ClientAuth::anonymous();
+        let source = TokenExchange::builder(URL, auth, "subject-canary", TokenExchange::JWT)
+            .transport(fake.transport());
+        let error = fetch(&source.build().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnusableToken);
+        assert!(!everything(&error).contains("canary"), "{error:?}");
     }
 }
 

@@ -12,3 +12,4 @@ mod requests;
 mod signed;
 #[cfg(feature = "reqwest")]
 mod wire;
+mod workload;

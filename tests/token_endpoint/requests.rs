@@ -49,6 +49,26 @@ async fn trq_02_values_are_utf_8_and_form_encoded() {
 }
 
 #[tokio::test]
+async fn trq_02_a_space_is_percent_encoded_on_request_only() {
+    let fake = Fake::new([granted()]);
+    let source = ClientCredentials::builder(URL, ClientAuth::post("orders", "a b"))
+        .scopes(["x", "y"])
+        .param("p", " %&+£€")
+        .percent_encode_spaces()
+        .transport(fake.transport())
+        .build()
+        .unwrap();
+    fetch(&source).await.unwrap();
+    let seen = fake.only();
+    assert_eq!(
+        seen.body,
+        "grant_type=client_credentials&scope=x%20y&p=%20%25%26%2B%C2%A3%E2%82%AC\
+         &client_id=orders&client_secret=a%20b"
+    );
+    assert_eq!(seen.param("p").as_deref(), Some(" %&+£€"));
+}
+
+#[tokio::test]
 async fn trq_03_nothing_is_sent_twice_or_empty() {
     let fake = Fake::new([granted()]);
     let source = ClientCredentials::builder(URL, ClientAuth::basic("orders", "s"))

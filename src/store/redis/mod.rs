@@ -1,0 +1,8 @@
+//! Tokens in Redis, for a fleet.
+
+mod builder;
+mod scripts;
+mod store;
+
+pub use builder::RedisStoreBuilder;
+pub use store::{RedisLease, RedisStore};

@@ -1,0 +1,218 @@
+//! A process that starts: what it takes from the store, and what it leaves there.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, advance, sleep};
+use tower_oauth::{
+    Error, ErrorKind, FetchContext, Scopes, TokenSet,
+    source::Identity,
+    source_fn,
+    store::{Persisted, RecordState},
+    testing::Reply,
+};
+
+use crate::harness::{
+    LIFE, Process, TestStore, client_credentials, fetch, refresh, replaceable, sent, strict,
+    transport,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_token_is_used_without_a_token_request() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let first = Process::start(refresh(&server, &*initial), &store);
+    let token = first.token().await.unwrap();
+    first.tokens.shutdown().await;
+    advance(Duration::from_secs(30)).await;
+
+    let second = Process::start(refresh(&server, &*initial), &store);
+    assert_eq!(second.token().await.unwrap(), token);
+    assert_eq!(server.token_request_count(), 1);
+    assert_eq!(second.events.count("Adopted"), 1, "{}", second.events.all());
+    // It is served for what is left of its life.
+    let left = second.tokens.status().expires_at().unwrap() - Instant::now();
+    assert!(left <= Duration::from_secs(70) && left > Duration::from_secs(64), "{left:?}");
+    // And renewed with what was stored, not with the refresh token that is spent.
+    sleep(LIFE).await;
+    assert_ne!(second.token().await.unwrap(), token);
+    assert!(!server.reuse_detected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_token_that_has_expired_is_not_used() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let first = Process::start(refresh(&server, &*initial), &store);
+    let token = first.token().await.unwrap();
+    first.tokens.shutdown().await;
+    advance(LIFE).await;
+    let second = Process::start(refresh(&server, &*initial), &store);
+    assert_ne!(second.token().await.unwrap(), token);
+    assert_eq!(server.token_request_count(), 2);
+    assert!(!server.reuse_detected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clients_own_token_is_shared_without_an_intent() {
+    let (server, store) = (strict(), TestStore::new());
+    let first = Process::start(client_credentials(&server), &store);
+    let second = Process::start(client_credentials(&server), &store);
+    assert_eq!(first.token().await.unwrap(), second.token().await.unwrap());
+    assert_eq!(server.token_request_count(), 1);
+    assert_eq!(store.saves(), [(1, RecordState::Clean)]);
+}
+
+/// The clock of the machine that stored the token was a day ahead.
+#[tokio::test(start_paused = true)]
+async fn f55_a_clock_that_is_behind_does_not_make_a_token_live_longer() {
+    for (seconds, fetches) in [(-86_400, 1), (86_400, 2)] {
+        let (server, store) = (strict(), TestStore::new());
+        let first = Process::start(client_credentials(&server), &store);
+        first.token().await.unwrap();
+        first.tokens.shutdown().await;
+        store.clock.set_wall(seconds);
+        let other = Process::start(client_credentials(&server), &store);
+        other.token().await.unwrap();
+        let left = other.tokens.status().expires_at().unwrap() - Instant::now();
+        assert!(left <= LIFE, "{left:?}");
+        assert_eq!(server.token_request_count(), fetches, "{seconds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfr_13_an_old_refresh_token_does_not_reach_a_new_issuer() {
+    let (old, new, store) = (strict(), strict(), TestStore::new());
+    // Even if the store has it under the new one's name.
+    store.trouble(|trouble| trouble.ignores_keys = true);
+    let at = |server: &tower_oauth::testing::AuthorizationServer, initial: &str, path: &str| {
+        tower_oauth::RefreshToken::builder(
+            format!("https://as.test/token{path}"),
+            tower_oauth::ClientAuth::none("cli"),
+            initial,
+        )
+        .transport(transport(server))
+        .build()
+        .unwrap()
+    };
+    let first = Process::start(at(&old, &old.issue_refresh_token("cli"), ""), &store);
+    first.token().await.unwrap();
+    first.tokens.shutdown().await;
+
+    let initial = new.issue_refresh_token("cli");
+    let second = Process::start(at(&new, &initial, "?new"), &store);
+    second.token().await.unwrap();
+    assert_eq!(sent(&new), [initial]);
+    let ignored = r#"RecordIgnored { what: "issuer" }"#;
+    assert!(second.events.all().contains(ignored), "{}", second.events.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfr_12_two_users_of_one_client_have_a_record_each() {
+    let (server, store) = (strict(), TestStore::new());
+    let users = [server.issue_refresh_token("cli"), server.issue_refresh_token("cli")];
+    let mut tokens = Vec::new();
+    for initial in &users {
+        let process = Process::start(refresh(&server, &**initial), &store);
+        tokens.push(process.token().await.unwrap());
+    }
+    assert_ne!(tokens[0], tokens[1]);
+    assert_eq!(sent(&server), users);
+    assert_eq!(store.records(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_access_that_is_given_again_starts_over() {
+    for named in [false, true] {
+        let (server, store) = (strict(), TestStore::new());
+        let (value, initial) = replaceable(&server.issue_refresh_token("cli"));
+        let process = Process::with(refresh(&server, initial.clone()), &store, |persisted| {
+            if named { persisted.subject("alice") } else { persisted }
+        });
+        process.token().await.unwrap();
+        server.revoke_all();
+        let ended = process.tokens.refresh().await.unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::InvalidGrant);
+        assert_eq!(store.record().state(), RecordState::Dead);
+        assert!(process.events.all().contains("Ended { generation: 1 }"));
+        process.tokens.shutdown().await;
+
+        // A restart does not try again what the store says is dead.
+        let before = server.token_request_count();
+        let again = Process::with(refresh(&server, initial), &store, |persisted| {
+            if named { persisted.subject("alice") } else { persisted }
+        });
+        let error = again.token().await.unwrap_err();
+        assert!(error.needs_user() && error.to_string().contains("give access again"), "{error}");
+        assert_eq!(server.token_request_count(), before);
+
+        let fresh = server.issue_refresh_token("cli");
+        value.lock().unwrap().clone_from(&fresh);
+        let token = again.tokens.refresh().await.unwrap();
+        assert!(server.is_active(token.access_token().expose()));
+        assert_eq!(sent(&server).last(), Some(&fresh));
+        assert!(!server.reuse_detected());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_access_that_is_given_again_meanwhile_is_used_at_once() {
+    let (server, store) = (strict(), TestStore::new());
+    let (value, initial) = replaceable(&server.issue_refresh_token("cli"));
+    let process = Process::with(refresh(&server, initial), &store, |p| p.subject("alice"));
+    process.token().await.unwrap();
+    server.revoke_all();
+    // It is replaced while the old one is on its way.
+    server.script(Reply::honest().delay(Duration::from_secs(2)));
+    let fresh = server.issue_refresh_token("cli");
+    let (token, ()) = tokio::join!(process.tokens.refresh(), async {
+        sleep(Duration::from_secs(1)).await;
+        value.lock().unwrap().clone_from(&fresh);
+    });
+    assert!(server.is_active(token.unwrap().access_token().expose()));
+    assert_eq!(store.record().state(), RecordState::Clean);
+    assert!(!server.reuse_detected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_ones_own_is_stored_under_the_identity_it_is_given() {
+    let store = TestStore::new();
+    let source = |token: &'static str| {
+        source_fn(move |_: FetchContext| async move {
+            Ok::<_, Error>(TokenSet::bearer(token)?.with_lifetime(LIFE))
+        })
+    };
+    let identity = || Identity::new("https://sidecar.example", "orders");
+    let kept = |identity, token| Persisted::identified(identity, source(token), store.clone());
+    let token = fetch(&kept(identity(), "one"), &store).await.unwrap();
+    assert_eq!(token.access_token().expose(), "one");
+    let token = fetch(&kept(identity(), "two"), &store).await.unwrap();
+    assert_eq!(token.access_token().expose(), "one");
+    let mut scopes = Scopes::default();
+    scopes.insert("more").unwrap();
+    let token = fetch(&kept(identity().scopes(scopes), "three"), &store).await.unwrap();
+    assert_eq!(token.access_token().expose(), "three");
+}
+
+/// A pool of services behind a load balancer has one initial token in a file that is gone later.
+#[tokio::test(start_paused = true)]
+async fn an_initial_token_that_is_gone_is_needed_only_to_tell_the_record() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let first = Process::with(refresh(&server, &*initial), &store, |p| p.subject("alice"));
+    let token = first.token().await.unwrap();
+    let gone = tower_oauth::SecretSource::file("/nonexistent/refresh-token");
+    let named = Persisted::new(refresh(&server, gone.clone()), store.clone()).subject("alice");
+    assert_eq!(fetch(&named, &store).await.unwrap().access_token().expose(), token);
+    let unnamed = Persisted::new(refresh(&server, gone), store.clone());
+    let error = fetch(&unnamed, &store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credential);
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_shows_no_secret() {
+    let store = TestStore::new();
+    let persisted = Persisted::new(refresh(&strict(), "hunter2"), store.clone());
+    fetch(&persisted, &store).await.unwrap_err();
+    let shown = format!("{persisted:?}");
+    assert!(shown.contains("RefreshToken") && !shown.contains("hunter2"), "{shown}");
+}
