@@ -1,6 +1,6 @@
 //! What the layer costs: the same proxy with it and without it, 64 connections at once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, http::Request, routing::any};
 use http_body_util::{BodyExt, Empty};
@@ -27,14 +27,8 @@ pub async fn run(recorder: PrometheusHandle) -> Result<(), BoxError> {
     ))?;
     let with = Gateway::new(&settings, recorder.clone())?;
     let without = Gateway::bare(&settings, recorder)?;
-    let mut urls = BTreeMap::new();
-    for (name, gateway) in [("with", with), ("without", without)] {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        urls.insert(name, format!("http://{}/api/orders", listener.local_addr()?));
-        tokio::spawn(axum::serve(listener, gateway.router()).into_future());
-    }
-    let callers = |name: &str| Callers::new(&urls[name]);
-    let (with, without) = (callers("with"), callers("without"));
+    let with = Callers::new(&listen(&with).await?);
+    let without = Callers::new(&listen(&without).await?);
     let (mut times, mut bare) = (Vec::new(), Vec::new());
     for slice in 0..=SLICES {
         // In turn, and each first as often: whatever else the machine does hits both.
@@ -97,6 +91,13 @@ impl Callers {
         }
         Ok(start.elapsed() / (CONNECTIONS * REQUESTS))
     }
+}
+
+async fn listen(gateway: &Gateway) -> Result<String, BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/api/orders", listener.local_addr()?);
+    tokio::spawn(axum::serve(listener, gateway.router()).into_future());
+    Ok(url)
 }
 
 async fn serve(router: Router) -> Result<String, BoxError> {
