@@ -48,6 +48,7 @@
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read all of this from a file, reload it | `config` |
+//! | begin with an OpenAPI document | `openapi` |
 //! | read secrets | [`secret`] |
 //! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
@@ -74,6 +75,7 @@
 //! | `reqwest-middleware` | no | `OAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `config` | no | everything the builders take, from a configuration file, and reloaded |
+//! | `openapi` | no | a draft of such a configuration, from an OpenAPI document |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -122,6 +124,9 @@ pub mod jose;
 mod jose;
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;

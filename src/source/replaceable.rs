@@ -224,7 +224,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::source::source_fn;
+    use crate::{secret::Secret, source::source_fn};
 
     /// Gives its name as token and as refresh token, and checks that it sees nobody else's.
     fn named(name: &'static str) -> impl TokenSource {
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(fetch(&source).await, "session");
         let heir = source_fn(|cx: FetchContext| async move {
             let previous = cx.previous.ok_or_else(|| Error::other("nothing was inherited"))?;
-            assert_eq!(previous.refresh_token().map(|token| token.expose()), Some("session"));
+            assert_eq!(previous.refresh_token().map(Secret::expose), Some("session"));
             TokenSet::bearer("heir")
         });
         let offer = source.offer_same_grant(heir);
