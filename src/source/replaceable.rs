@@ -166,6 +166,7 @@ impl Offer {
     }
 
     /// What became of it, if it was tried or is being tried; otherwise it is withdrawn.
+    #[cfg(feature = "config")]
     pub(crate) async fn settled(self) -> Option<Result<(), Error>> {
         match self.withdraw() {
             Some(_) => None,
