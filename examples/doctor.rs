@@ -20,9 +20,10 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use serde::de::DeserializeOwned;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth::{
-    BoxError, ConfigError, Error, Transport,
+    BoxError, Error, Transport,
     config::{ClientConfig, Clients, OAuthConfig, SecretRef, read},
     testing::{AuthorizationServer, ProtectedApi},
 };
@@ -30,38 +31,41 @@ use tower_oauth::{
 use print::Printer;
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, BoxError> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<bool, BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let works = match &*arguments {
-        [] => demonstrate().await?,
-        [file, url] => examine(&load(Path::new(file), None)?, url).await?,
-        [file, url, name] => examine(&load(Path::new(file), Some(name))?, url).await?,
-        _ => return Err("usage: doctor [FILE URL [NAME]]".into()),
-    };
-    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match &*arguments {
+        [] => demonstrate().await,
+        [file, url] => examine(&load(Path::new(file), None)?, url).await,
+        [file, url, name] => examine(&load(Path::new(file), Some(name))?, url).await,
+        _ => Err("usage: doctor [FILE URL [NAME]]".into()),
+    }
 }
 
 /// Reads a configuration by the extension of its file's name.
 fn load(file: &Path, name: Option<&str>) -> Result<OAuthConfig, BoxError> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file:?}: {error}"))?;
-    let extension = file.extension().and_then(|extension| extension.to_str());
-    let config: Result<OAuthConfig, ConfigError> = match name {
-        None => match extension {
-            Some("json") => read(&mut serde_json::Deserializer::from_str(&text)),
-            Some("yaml" | "yml") => read(yaml_serde::Deserializer::from_str(&text)),
-            _ => read(toml::Deserializer::parse(&text).map_err(|error| first_line(&error))?),
-        },
-        Some(name) => {
-            let clients: Clients = match extension {
-                Some("json") => read(&mut serde_json::Deserializer::from_str(&text))?,
-                Some("yaml" | "yml") => read(yaml_serde::Deserializer::from_str(&text))?,
-                _ => read(toml::Deserializer::parse(&text).map_err(|error| first_line(&error))?)?,
-            };
-            let found = clients.get(name).cloned();
-            return found.ok_or_else(|| format!("{file:?} has no client {name:?}").into());
-        }
-    };
-    Ok(config?)
+    let Some(name) = name else { return parse(file, &text) };
+    let clients: Clients = parse(file, &text)?;
+    clients.get(name).cloned().ok_or_else(|| format!("{file:?} has no client {name:?}").into())
+}
+
+fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, BoxError> {
+    Ok(match file.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => read(&mut serde_json::Deserializer::from_str(text))?,
+        Some("yaml" | "yml") => read(yaml_serde::Deserializer::from_str(text))?,
+        _ => read(toml::Deserializer::parse(text).map_err(|error| first_line(&error))?)?,
+    })
 }
 
 /// Not the line that TOML quotes: there may be a secret in it.

@@ -56,7 +56,8 @@
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
 //! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
-//! [performance](docs::performance), `docs::storing_tokens`.
+//! [performance](docs::performance), `docs::storing_tokens`,
+//! `docs::moving_from_outsystems`.
 //!
 //! # Features
 //!

@@ -10,6 +10,10 @@ pub mod choosing_a_grant {}
 #[doc = include_str!("life.svg")]
 pub mod layer_order {}
 
+#[cfg(all(feature = "config", feature = "openapi"))]
+#[doc = include_str!("moving_from_outsystems.md")]
+pub mod moving_from_outsystems {}
+
 #[doc = include_str!("operating.md")]
 pub mod operating {}
 
