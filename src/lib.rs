@@ -55,7 +55,8 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`,
+//! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
+//! [performance](docs::performance), `docs::storing_tokens`,
 //! `docs::moving_from_outsystems`.
 //!
 //! # Features
@@ -71,6 +72,8 @@
 //! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
 //! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
+//! | `metrics` | no | every event as metrics, to the recorder of the crate `metrics`; see [operating it](docs::operating) |
+//! | `reqwest-middleware` | no | `OAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `config` | no | everything the builders take, from a configuration file, and reloaded |
 //! | `openapi` | no | a draft of such a configuration, from an OpenAPI document |

@@ -32,10 +32,10 @@ fn taken(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
         let labels: Vec<_> =
             labels.iter().map(|label| format!("{}={}", label.key(), label.value())).collect();
         let value = match value {
-            DebugValue::Counter(count) => count as f64,
+            DebugValue::Counter(count) => f64::from(u32::try_from(count).unwrap()),
             DebugValue::Gauge(value) => value.into_inner(),
             // How many there were.
-            DebugValue::Histogram(values) => values.len() as f64,
+            DebugValue::Histogram(values) => f64::from(u32::try_from(values.len()).unwrap()),
         };
         (format!("{}{{{}}}", key.key().name(), labels.join(",")), value)
     })

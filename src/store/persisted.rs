@@ -129,6 +129,14 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
         self
     }
 
+    /// What the stored token is called in logs and metrics, as `client`: the handle's
+    /// [name](crate::refresh::TokenHandleBuilder::name). Default: `default`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.sink.set_name(name);
+        self
+    }
+
     /// Is told what happens with the store. Default: nobody, beside `tracing`.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
