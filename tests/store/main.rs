@@ -31,6 +31,10 @@ mod troubled {
 
 #[cfg(all(feature = "store-file", unix))]
 mod file;
+#[cfg(all(feature = "store-keyring", unix))]
+mod keychain;
+#[cfg(all(feature = "store-keyring", unix))]
+mod keyring;
 #[cfg(all(feature = "store-file", feature = "reqwest", unix))]
 mod processes;
 #[cfg(all(feature = "store-file", unix))]
