@@ -14,6 +14,10 @@ mod lost;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_leases;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_masters;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
 mod revoked;
 mod shared;

@@ -23,8 +23,8 @@ use crate::{error::Error, secret::Secret};
 
 /// Tokens in the keychain of the operating system, for the programs of one user.
 ///
-/// That is the Keychain of macOS, and the [Secret Service] of other systems (GNOME Keyring,
-/// KWallet, `KeePassXC`), which is reached over D-Bus. The keychain seals what it keeps: no key is
+/// That is the Keychain of macOS, and the [Secret Service] of other systems (GNOME Keyring
+/// and others), which is reached over D-Bus. The keychain seals what it keeps: no key is
 /// to be configured, and nothing is written elsewhere.
 ///
 /// A keychain has no lock that keeps others out while a token is renewed, so there is a folder with
