@@ -70,6 +70,7 @@
 //! | `mtls` | no | client authentication by a certificate, and tokens bound to it |
 //! | `store` | no | tokens that outlive the process: `Persisted`, `TokenStore` |
 //! | `store-file` | no | `FileStore`: tokens in sealed files, for the processes of one machine (Unix) |
+//! | `store-keyring` | no | `KeyringStore`: tokens in the keychain of the operating system (macOS, Secret Service) |
 //! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
 //! | `metrics` | no | every event as metrics, to the recorder of the crate `metrics`; see [operating it](docs::operating) |

@@ -1,10 +1,10 @@
 //! Places where a test kills or stops a process.
 
-/// With the feature `testing`, stops here for ever if the environment says so, by
+/// With the feature `testing`, stops here if the environment says so, by
 /// `TOWER_OAUTH_FAIL_POINT=name:count:path`, when this place is reached for the `count`th time. That
-/// it does is told by making the file.
+/// it does is told by making the file, and it goes on when the file is gone.
 ///
-/// It blocks the thread, as a stopped process does; the test ends the process.
+/// It blocks the thread, as a stopped process does.
 #[cfg(feature = "testing")]
 pub(super) fn fail_point(name: &str) {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,8 +21,8 @@ pub(super) fn fail_point(name: &str) {
     }
     let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
     if count.parse() == Ok(reached) && std::fs::write(path, name).is_ok() {
-        loop {
-            std::thread::park();
+        while std::path::Path::new(path).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 }

@@ -46,6 +46,8 @@ pub mod conformance;
 mod fail_point;
 #[cfg(all(feature = "store-file", unix))]
 mod file;
+#[cfg(all(feature = "store-keyring", unix))]
+mod keyring;
 mod memory;
 mod persisted;
 mod record;
@@ -63,6 +65,9 @@ use tokio::time::Instant;
 #[cfg(all(feature = "store-file", unix))]
 #[cfg_attr(docsrs, doc(cfg(feature = "store-file")))]
 pub use file::{FileLease, FileStore};
+#[cfg(all(feature = "store-keyring", unix))]
+#[cfg_attr(docsrs, doc(cfg(feature = "store-keyring")))]
+pub use keyring::{KeyringLease, KeyringStore};
 pub use memory::{MemoryLease, MemoryStore};
 pub use persisted::{Persisted, WithoutStore};
 pub use record::{Record, RecordState};

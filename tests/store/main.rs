@@ -14,6 +14,10 @@ mod lost;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_leases;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_masters;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
 mod revoked;
 mod shared;
@@ -31,6 +35,10 @@ mod troubled {
 
 #[cfg(all(feature = "store-file", unix))]
 mod file;
+#[cfg(all(feature = "store-keyring", unix))]
+mod keychain;
+#[cfg(all(feature = "store-keyring", unix))]
+mod keyring;
 #[cfg(all(feature = "store-file", feature = "reqwest", unix))]
 mod processes;
 #[cfg(all(feature = "store-file", unix))]

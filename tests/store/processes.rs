@@ -176,7 +176,7 @@ impl Process {
         text.lines().filter(said).map(str::to_owned).collect()
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.0.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &*id]).status().unwrap().success());
     }

@@ -17,22 +17,28 @@ pub(crate) struct RedisServer {
     port: u16,
     process: Option<Child>,
     tls: bool,
+    replica_of: Option<u16>,
 }
 
 impl RedisServer {
     /// Starts one that keeps nothing.
     pub(crate) fn start() -> Self {
-        Self::new(false)
+        Self::new(false, None)
+    }
+
+    /// Starts one that copies another one.
+    pub(crate) fn replica(of: &Self) -> Self {
+        Self::new(false, Some(of.port))
     }
 
     /// Starts one that takes TLS only, with a certificate of its own.
     pub(crate) fn with_tls() -> Self {
-        Self::new(true)
+        Self::new(true, None)
     }
 
-    fn new(tls: bool) -> Self {
+    fn new(tls: bool, replica_of: Option<u16>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder: Temporary::new(), port, process: None, tls };
+        let mut server = Self { folder: Temporary::new(), port, process: None, tls, replica_of };
         if tls {
             let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
             let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -41,6 +47,10 @@ impl RedisServer {
         }
         server.resume();
         server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -77,6 +87,9 @@ impl RedisServer {
             }
         } else {
             command.args(["--port", &port]);
+        }
+        if let Some(master) = self.replica_of {
+            command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
         }
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let started =

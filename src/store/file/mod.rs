@@ -1,9 +1,12 @@
 //! Tokens in files, for the processes of one machine.
 
 mod folder;
+mod locks;
 mod paths;
 mod store;
 #[cfg(feature = "testing")]
 mod temporary;
 
+#[cfg(feature = "store-keyring")]
+pub(super) use locks::Locks;
 pub use store::{FileLease, FileStore};

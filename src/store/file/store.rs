@@ -1,20 +1,6 @@
-use std::{
-    fmt,
-    fs::File,
-    io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
 
-use tokio::{
-    sync::Semaphore,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
@@ -22,7 +8,8 @@ use super::{
         Key, KeyRing, Record, Saved, TokenStore,
         seal::{Closed, Envelope, Place, seal},
     },
-    folder::{FILE_CAP, prepare},
+    folder::FILE_CAP,
+    locks::Locks,
     paths::Paths,
 };
 use crate::{
@@ -73,13 +60,10 @@ pub struct FileStore(Arc<Inner>);
 
 #[derive(Clone)]
 struct Inner {
-    folder: PathBuf,
+    locks: Locks,
     keys: KeyRing,
     name: String,
-    any_file_system: bool,
     sink: Sink,
-    blocking: Arc<Semaphore>,
-    lock_was_tried: Arc<AtomicBool>,
     #[cfg(feature = "testing")]
     temporary: Option<Arc<super::temporary::TemporaryFolder>>,
 }
@@ -103,13 +87,10 @@ impl FileStore {
     /// Keeps tokens in this folder, sealed with these keys.
     pub fn new(folder: impl Into<PathBuf>, keys: KeyRing) -> Self {
         Self(Arc::new(Inner {
-            folder: folder.into(),
+            locks: Locks::new(folder.into()),
             keys,
             name: "default".to_owned(),
-            any_file_system: false,
             sink: Sink::one(),
-            blocking: Arc::new(Semaphore::new(BLOCKING)),
-            lock_was_tried: Arc::default(),
             #[cfg(feature = "testing")]
             temporary: None,
         }))
@@ -149,7 +130,7 @@ impl FileStore {
     /// are refused (on Linux).
     #[must_use]
     pub fn danger_any_file_system(self) -> Self {
-        self.change(|inner| inner.any_file_system = true)
+        self.change(|inner| inner.locks.any_file_system = true)
     }
 
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -158,46 +139,14 @@ impl FileStore {
         Self(Arc::new(inner))
     }
 
-    fn shown(&self) -> std::path::Display<'_> {
-        self.0.folder.display()
-    }
-
     fn paths(&self, key: &Key) -> Paths {
-        Paths::new(&self.0.folder, key)
-    }
-
-    /// Runs file operations off the async threads, after the folder has been checked.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        operation: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
-        let failed = |source: io::Error| {
-            let message = format!("the token store {} cannot be {what}", self.shown());
-            Error::new(ErrorKind::Store, message).with_source(source)
-        };
-        // It is never closed.
-        let permit = self
-            .0
-            .blocking
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|e| failed(io::Error::other(e)))?;
-        let (folder, any_file_system) = (self.0.folder.clone(), self.0.any_file_system);
-        let outcome = spawn_blocking(move || {
-            // Here, not outside: an operation goes on when nobody waits for it any more.
-            let _permit = permit;
-            prepare(&folder, any_file_system)?;
-            operation()
-        });
-        outcome.await.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(failed)
+        Paths::new(&self.0.locks.folder, key)
     }
 
     /// The record, or the one before it if that one is damaged.
     async fn find(&self, key: &Key) -> Result<Found, Error> {
         let paths = self.paths(key);
-        let current = self.blocking("read", move || paths.current()).await?;
+        let current = self.0.locks.blocking("read", move || paths.current()).await?;
         let Some(current) = current else { return Ok(Found { record: None, instead: None }) };
         match self.open(&current, key).await {
             Ok(record) => return Ok(Found { record: Some(record), instead: None }),
@@ -205,7 +154,7 @@ impl FileStore {
             Err(Closed::Damaged) => {}
         }
         let paths = self.paths(key);
-        let previous = self.blocking("read", move || paths.previous()).await?;
+        let previous = self.0.locks.blocking("read", move || paths.previous()).await?;
         if let Some(previous) = previous
             && let Ok(record) = self.open(&previous, key).await
         {
@@ -232,38 +181,6 @@ impl FileStore {
     fn place<'a>(&'a self, key: &'a Key) -> Place<'a> {
         Place { store: &self.0.name, key, field: "record" }
     }
-
-    async fn lock(&self, key: &Key, deadline: Instant) -> Result<Arc<File>, Error> {
-        let mut pause = SHORTEST_PAUSE;
-        let file = loop {
-            let paths = self.paths(key);
-            if let Some(file) = self.blocking("locked", move || paths.try_lock()).await? {
-                break Arc::new(file);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    "another process renews the stored token, and is not done in time",
-                ));
-            }
-            sleep(left.min(pause.mul_f64(fastrand::f64() + 0.5))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        };
-        if !self.0.lock_was_tried.load(Ordering::Relaxed) {
-            let paths = self.paths(key);
-            if !self.blocking("locked", move || paths.lock_works()).await? {
-                let message = format!(
-                    "the token store {} is on a file system whose locks keep nobody out; use a \
-                     local disk",
-                    self.shown()
-                );
-                return Err(Error::new(ErrorKind::Store, message));
-            }
-            self.0.lock_was_tried.store(true, Ordering::Relaxed);
-        }
-        Ok(file)
-    }
 }
 
 impl TokenStore for FileStore {
@@ -278,15 +195,17 @@ impl TokenStore for FileStore {
         key: &Key,
         deadline: Instant,
     ) -> Result<(FileLease, Option<Record>), Error> {
-        let lock = self.lock(key, deadline).await?;
+        let lock = self.0.locks.lock(key, deadline).await?;
         let Found { record, instead } = self.find(key).await?;
         if let Some(bytes) = instead {
             let (paths, held) = (self.paths(key), lock.clone());
-            self.blocking("mended", move || {
-                let _held = held;
-                paths.replace_damaged(&bytes)
-            })
-            .await?;
+            self.0
+                .locks
+                .blocking("mended", move || {
+                    let _held = held;
+                    paths.replace_damaged(&bytes)
+                })
+                .await?;
         }
         Ok((FileLease { key: *key, lock }, record))
     }
@@ -308,12 +227,14 @@ impl TokenStore for FileStore {
             return Err(Error::new(ErrorKind::Store, "the token is too large to be stored"));
         }
         let (paths, held) = (self.paths(&key), lease.lock.clone());
-        self.blocking("written", move || {
-            // If nobody waits any more, the lock is given back only after the write.
-            let _held = held;
-            paths.write(&sealed)
-        })
-        .await?;
+        self.0
+            .locks
+            .blocking("written", move || {
+                // If nobody waits any more, the lock is given back only after the write.
+                let _held = held;
+                paths.write(&sealed)
+            })
+            .await?;
         Ok(Saved::Stored)
     }
 
@@ -325,14 +246,9 @@ impl TokenStore for FileStore {
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStore")
-            .field("folder", &self.0.folder)
+            .field("folder", &self.0.locks.folder)
             .field("keys", &self.0.keys)
             .field("name", &self.0.name)
             .finish_non_exhaustive()
     }
 }
-
-/// How many file operations run at once.
-const BLOCKING: usize = 4;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);

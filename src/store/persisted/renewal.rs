@@ -223,6 +223,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     async fn send(&mut self, tokens: Option<Tokens>, again: bool) -> Heard<Tokens> {
+        fail_point("intent-written");
         let now = Instant::now();
         let mut deadline = self.times.answer;
         let rotates = self.persisted.identity.rotates;
