@@ -54,10 +54,14 @@ async fn run() -> Result<bool, BoxError> {
 
 /// Reads a configuration by the extension of its file's name.
 fn load(file: &Path, name: Option<&str>) -> Result<OAuthConfig, BoxError> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{file:?}: {error}"))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let Some(name) = name else { return parse(file, &text) };
     let clients: Clients = parse(file, &text)?;
-    clients.get(name).cloned().ok_or_else(|| format!("{file:?} has no client {name:?}").into())
+    clients
+        .get(name)
+        .cloned()
+        .ok_or_else(|| format!("{} has no client {name:?}", file.display()).into())
 }
 
 fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, BoxError> {

@@ -117,7 +117,7 @@ async fn a_wrong_configuration_is_told_without_its_secret() {
             good.replace("{ danger_literal = ", "").replace(" } }", " }"),
             "client.secret: a secret is not written here",
         ),
-        (good.replace("}", ""), "TOML parse error at line"),
+        (good.replace('}', ""), "TOML parse error at line"),
         (good.replace(SECRET, ""), "is empty"),
     ] {
         let output = doctor("wrong", &wrong, api.url()).await;

@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(feature = "openapi")]
 
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_oauth::{
@@ -306,7 +308,7 @@ fn aliases_of_aliases_are_refused() {
         "openapi: 3.1.0\nx0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..12 {
         let items = vec![format!("*x{}", level - 1); 9].join(", ");
-        text.push_str(&format!("x{level}: &x{level} [{items}]\n"));
+        writeln!(text, "x{level}: &x{level} [{items}]").unwrap();
     }
     assert!(matches!(OpenApi::parse(&text), Err(OpenApiError::Syntax(_))));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));

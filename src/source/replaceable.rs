@@ -224,8 +224,8 @@ mod tests {
         time::Duration,
     };
 
-    use super::*;
-    use crate::{secret::Secret, source::source_fn};
+    use super::{super::source_fn, *};
+    use crate::secret::Secret;
 
     /// Gives its name as token and as refresh token, and checks that it sees nobody else's.
     fn named(name: &'static str) -> impl TokenSource {
