@@ -43,7 +43,7 @@
 //!
 //! ```
 //! # use tower_oauth::config::{OAuthClient, OAuthConfig};
-//! # fn load() -> Result<OAuthConfig, tower_oauth::BoxError> { todo!() }
+//! # fn load() -> Result<OAuthConfig, tower_oauth::BoxError> { Ok(OAuthConfig::default()) }
 //! # async fn changed() {}
 //! # async fn example() -> Result<(), tower_oauth::BoxError> {
 //! let client = load()?.builder().build()?;

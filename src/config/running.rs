@@ -201,7 +201,8 @@ impl OAuthClient {
     /// # Errors
     ///
     /// [`ReloadError::Config`] when the new configuration cannot work, or changes `origins`,
-    /// `handle` or `layer`; [`ReloadError::Refused`] when it gave no token.
+    /// `handle` or `layer`; [`ReloadError::Refused`] when it gave no token, or was not asked because
+    /// the server before it has asked for a pause (`Retry-After`) that is not over.
     ///
     /// # Cancellation
     ///
