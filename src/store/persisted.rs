@@ -129,6 +129,14 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
         self
     }
 
+    /// What the token is called in logs and metrics of the store, as `client`: the same as the
+    /// [handle](crate::TokenHandleBuilder)'s. Default: `default`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.sink.set_name(name);
+        self
+    }
+
     /// Is told what happens with the store. Default: nobody, beside `tracing`.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {

@@ -112,11 +112,15 @@ impl FileStore {
         Ok(store.change(|inner| inner.temporary = Some(Arc::new(folder))))
     }
 
-    /// Names the store. Files of a store of another name do not open, even with the same key.
-    /// Default: `default`.
+    /// Names the store. Files of a store of another name do not open, even with the same key. In
+    /// logs and metrics of damaged files, the name is the `client`. Default: `default`.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        self.change(|inner| inner.name = name.into())
+        let name = name.into();
+        self.change(|inner| {
+            inner.sink.set_name(name.as_str());
+            inner.name = name;
+        })
     }
 
     /// Is told of damaged files ([`Event::RecordIgnored`]). Default: nobody, beside `tracing`.
