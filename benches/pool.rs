@@ -158,6 +158,32 @@ impl Service<Request<u64>> for Bare {
     }
 }
 
+/// Seconds that so many threads take for their requests of one tenant, each as many as the others:
+/// the fastest of several rounds.
+fn at_once<L>(threads: usize, layer: &L, rounds: u32) -> f64
+where
+    L: Layer<Bare> + Sync,
+    L::Service: Service<Request<u64>>,
+{
+    let round = |_| {
+        let barrier = std::sync::Barrier::new(threads);
+        let seconds = |service: &mut L::Service| {
+            barrier.wait();
+            let start = Instant::now();
+            for _ in 0..100_000 {
+                send(service, request(0));
+            }
+            start.elapsed().as_secs_f64()
+        };
+        std::thread::scope(|scope| {
+            let run = || scope.spawn(|| seconds(&mut layer.layer(Bare)));
+            let running: Vec<_> = (0..threads).map(|_| run()).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).fold(0.0, f64::max)
+        })
+    };
+    (0..rounds.clamp(1, 20)).map(round).fold(f64::INFINITY, f64::min)
+}
+
 fn requests(tenants: u32, rounds: u32) {
     let runtime = runtime();
     let random: Vec<u64> = (0..1 << 16).map(|_| fastrand::u64(..)).collect();
@@ -198,6 +224,10 @@ fn requests(tenants: u32, rounds: u32) {
         fixed - bare,
         handle - bare,
     );
+    println!("{:>18} hot, by two threads at once: {:.2} x the time of one", "", {
+        let alone = at_once(1, &layer, rounds);
+        at_once(2, &layer, rounds) / alone
+    });
 }
 
 fn request(key: u64) -> Request<u64> {

@@ -48,13 +48,16 @@
 //! | keep the tokens of many tenants | `pool` |
 //! | put it on requests | [`middleware`] |
 //! | read all of this from a file, reload it | `config` |
+//! | begin with an OpenAPI document | `openapi` |
 //! | read secrets | [`secret`] |
 //! | keep tokens beyond the process | `store` |
 //! | see what happens | [`observe`] |
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [performance](docs::performance), `docs::storing_tokens`.
+//! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
+//! [performance](docs::performance), `docs::storing_tokens`,
+//! `docs::moving_from_outsystems`.
 //!
 //! # Features
 //!
@@ -70,8 +73,11 @@
 //! | `store-keyring` | no | `KeyringStore`: tokens in the keychain of the operating system (macOS, Secret Service) |
 //! | `store-redis` | no | `RedisStore`: sealed tokens in Redis, for a fleet |
 //! | `tracing` | yes | every [event](observe::Event) as a `tracing` event, target `tower_oauth` |
+//! | `metrics` | no | every event as metrics, to the recorder of the crate `metrics`; see [operating it](docs::operating) |
+//! | `reqwest-middleware` | no | `OAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `pool` | no | `TokenPool`, a token for each of many tenants |
 //! | `config` | no | everything the builders take, from a configuration file, and reloaded |
+//! | `openapi` | no | a draft of such a configuration, from an OpenAPI document |
 //! | `testing` | no | a scriptable authorization server and API for tests |
 //! | `full` | no | all of them |
 //!
@@ -120,6 +126,9 @@ pub mod jose;
 mod jose;
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;

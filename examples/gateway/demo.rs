@@ -1,6 +1,6 @@
 //! Two authorization servers and two APIs of this process' own, callers, and some trouble.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use tokio::time::{interval, sleep};
 use tower_oauth::{
@@ -28,14 +28,15 @@ pub async fn start() -> Result<(Settings, Demo), BoxError> {
     std::fs::write(&secret, "a secret")?;
     let mut text = "listen = '127.0.0.1:0'\n".to_owned();
     for ((name, issuer), api) in ["orders", "stock"].iter().zip(&issuers).zip(&apis) {
-        text += &format!(
+        write!(
+            text,
             "[upstreams.{name}]\nurl = '{}'\n[upstreams.{name}.oauth]\n\
              token_endpoint = '{}'\nscope = '{name}.read'\n\
              client = {{ id = 'gateway', secret = {{ file = '{}' }} }}\n",
             api.url(),
             issuer.token_endpoint(),
             secret.display()
-        );
+        )?;
     }
     Ok((Settings::parse(&text)?, Demo { issuers, apis, secret }))
 }

@@ -55,6 +55,8 @@ pub struct Line {
     pub at: Instant,
     pub kind: Kind,
     pub text: String,
+    /// Of an attempt that failed: why, and how many have before it for the same reason.
+    failed: Option<(String, u32)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,12 @@ impl History {
                     (FetchReason::Due, Some(left)) => {
                         format!("token {epoch} renewed, {} before the end", seconds(left))
                     }
+                    (FetchReason::Rejected, _) => {
+                        format!("token {epoch} obtained, in place of the refused one")
+                    }
+                    (FetchReason::Expired, _) => {
+                        format!("token {epoch} obtained, after a time without one")
+                    }
                     _ => format!("token {epoch} obtained ({reason})"),
                 };
                 recent.say(now, Kind::Good, text);
@@ -83,15 +91,16 @@ impl History {
                 push(&mut recent.lives, Life { epoch, obtained: now, expires, end: None }, LIVES);
             }
             Event::Failed { error, retry_in, holds_token, .. } => {
-                let mut text = error.to_string();
+                let short = error.to_string();
+                let mut text = short.clone();
                 let mut source = std::error::Error::source(error);
                 while let Some(error) = source {
                     text = format!("{text}: {error}");
                     source = error.source();
                 }
                 let served = if holds_token { "the current token serves" } else { "no token" };
-                let line = format!("failed: {text}; {served}; again in {}", seconds(retry_in));
-                recent.say(now, Kind::Bad, line);
+                let again = format!("{served}; again in {}", seconds(retry_in));
+                recent.say_failed(now, &short, &again);
                 let failure = Failure { at: now, text };
                 recent.last_error = Some(failure.clone());
                 push(&mut recent.failures, failure, FAILURES);
@@ -130,8 +139,25 @@ impl Recent {
     }
 
     fn say(&mut self, at: Instant, kind: Kind, text: String) {
-        self.lines.push_front(Line { at, kind, text });
+        self.lines.push_front(Line { at, kind, text, failed: None });
         self.lines.truncate(LINES);
+    }
+
+    /// A row of attempts that fail for one reason is one line.
+    fn say_failed(&mut self, at: Instant, why: &str, again: &str) {
+        let before = self.lines.front().and_then(|line| line.failed.clone());
+        let count = match before.filter(|(before, _)| before == why) {
+            Some((_, count)) => {
+                self.lines.pop_front();
+                count + 1
+            }
+            None => 1,
+        };
+        let times = if count > 1 { &format!(" {count} times") } else { "" };
+        self.say(at, Kind::Bad, format!("failed{times}: {why}; {again}"));
+        if let Some(line) = self.lines.front_mut() {
+            line.failed = Some((why.to_owned(), count));
+        }
     }
 }
 

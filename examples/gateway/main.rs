@@ -55,12 +55,11 @@ async fn run() -> Result<(), BoxError> {
     if arguments.bench {
         return bench::run(recorder).await;
     }
-    let (settings, demo) = match &arguments.configuration {
-        Some(path) => (Settings::load(path)?, None),
-        None => {
-            let (settings, demo) = demo::start().await?;
-            (settings, Some(demo))
-        }
+    let (settings, demo) = if let Some(path) = &arguments.configuration {
+        (Settings::load(path)?, None)
+    } else {
+        let (settings, demo) = demo::start().await?;
+        (settings, Some(demo))
     };
     let listener = TcpListener::bind(&settings.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);

@@ -2,9 +2,11 @@
 async function follow() {
   try {
     const answer = await fetch(location.pathname, { cache: "no-store" });
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.querySelector("main").replaceWith(page.querySelector("main"));
-    document.title = page.title;
+    const text = await answer.text();
+    const part = text.slice(text.indexOf("<main>"), text.indexOf("</main>"));
+    const main = new DOMParser().parseFromString(part, "text/html").querySelector("main");
+    document.querySelector("main").replaceWith(main);
+    document.title = main.querySelector("h1").textContent;
     document.body.classList.remove("alone");
   } catch {
     document.body.classList.add("alone");

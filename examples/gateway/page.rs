@@ -33,7 +33,10 @@ pub fn render(upstreams: &[Upstream], nonce: &str) -> String {
          <noscript><meta http-equiv=refresh content=2></noscript>\
          <title>{headline}</title><style nonce={nonce}>{STYLE}</style></head><body>\
          <header><b>tower-oauth gateway</b><span class=lost>the gateway does not answer</span>\
-         </header>{main}<script nonce={nonce}>{SCRIPT}</script></body></html>"
+         </header>{main}<footer>\
+         <span><i class=key></i>a token</span><span><i class='key past'></i>none</span>\
+         <span><i class='key refused'></i>refused</span>\
+         <span><i class='key failure'></i>expired, or an attempt that failed</span></footer><script nonce={nonce}>{SCRIPT}</script></body></html>"
     )
 }
 
@@ -144,7 +147,7 @@ fn group(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push('\u{202f}');
         }
         grouped.push(digit);

@@ -25,7 +25,7 @@ mod proof {
     };
     use crate::{
         dpop::{DpopAlgorithm, DpopKey},
-        error::ConfigError,
+        error::{ConfigError, Error},
     };
 
     impl DpopConfig {
@@ -34,7 +34,7 @@ mod proof {
             &self,
             before: Option<&DpopKey>,
         ) -> Result<DpopKey, ConfigError> {
-            let failed = |error: crate::error::Error| ConfigError::Document {
+            let failed = |error: Error| ConfigError::Document {
                 path: "dpop".to_owned(),
                 reason: error.to_string(),
             };

@@ -102,6 +102,13 @@ pub enum Event<'a> {
         /// The status of the second answer, which is returned as it is.
         status: u16,
     },
+    /// The right to renew a stored token was waited for: other processes have it in turn.
+    Leased {
+        /// How long.
+        waited: Duration,
+        /// Whether it was had.
+        obtained: bool,
+    },
     /// A token that another process obtained was taken from the store, without a token request.
     Adopted {
         /// The generation of the stored record.

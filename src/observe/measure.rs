@@ -81,6 +81,11 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             counter!(REPLAYS, "client" => client, "http_response_status_code" => status)
                 .increment(1);
         }
+        Event::Leased { waited, obtained } => {
+            let outcome = if obtained { "success" } else { "failure" };
+            histogram!(LEASE_WAIT_DURATION, "client" => client, "outcome" => outcome)
+                .record(waited);
+        }
         Event::Adopted { .. } => stored("adopted"),
         Event::Saved { .. } => stored("saved"),
         Event::NotSaved { .. } => stored("not_saved"),
@@ -114,6 +119,11 @@ fn describe() {
         describe_counter!(REJECTIONS, Unit::Count, "Tokens that a server refused");
         describe_gauge!(WAITING, Unit::Count, "Requests that wait for a token now");
         describe_histogram!(WAIT_DURATION, Unit::Seconds, "How long requests waited for a token");
+        describe_histogram!(
+            LEASE_WAIT_DURATION,
+            Unit::Seconds,
+            "How long the right to renew a stored token was waited for"
+        );
         describe_counter!(STORE, Unit::Count, "What happened with stored tokens");
         describe_counter!(REPLAYS, Unit::Count, "Requests that were sent again");
     });
@@ -130,5 +140,6 @@ const EXPIRIES: &str = "tower_oauth_expiries_total";
 const REJECTIONS: &str = "tower_oauth_rejections_total";
 const WAITING: &str = "tower_oauth_waiting_requests";
 const WAIT_DURATION: &str = "tower_oauth_wait_duration_seconds";
+const LEASE_WAIT_DURATION: &str = "tower_oauth_lease_wait_duration_seconds";
 const STORE: &str = "tower_oauth_store_events_total";
 const REPLAYS: &str = "tower_oauth_replays_total";

@@ -73,7 +73,7 @@ impl Sink {
         #[cfg(feature = "tracing")]
         let fetch = trace::fetch(&self.name, reason, fetch);
         #[cfg(not(feature = "tracing"))]
-        let _ = reason;
+        let _ = (self, reason);
         fetch
     }
 }

@@ -15,7 +15,33 @@ use crate::{slot::Entry, token::TokenSet};
 /// A token that is good now, for whatever is not HTTP or not behind the layer: a WebSocket
 /// handshake, Kafka, a database.
 ///
-/// Ask for it again each time it is needed; it is renewed behind the handle.
+/// Ask for it again each time it is needed; it is renewed behind the handle. The handshake of a
+/// WebSocket, for `tokio_tungstenite::connect_async` or any other client that takes a request:
+///
+/// ```
+/// use http::{Request, header};
+/// # use tower_oauth::{BoxError, FixedToken, TokenHandle, TokenSet};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let tokens = TokenHandle::spawn(FixedToken::new(TokenSet::bearer("abc")?));
+/// let token = tokens.token().await?;
+/// let handshake = Request::get("wss://api.example/orders")
+///     .header(header::HOST, "api.example")
+///     .header(header::CONNECTION, "Upgrade")
+///     .header(header::UPGRADE, "websocket")
+///     .header(header::SEC_WEBSOCKET_VERSION, "13")
+///     .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==") // a new one each time
+///     .header(header::AUTHORIZATION, token.header_value())
+///     .body(())?;
+/// // If the server answers 401: `tokens.reject(token.epoch())`, and once more.
+/// # let _ = handshake;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A connection outlives the token that opened it. If the server closes it at the token's end, open
+/// another one with the token of that moment.
 #[derive(Clone)]
 pub struct Token(pub(crate) Arc<Entry>);
 

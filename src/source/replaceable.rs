@@ -166,6 +166,7 @@ impl Offer {
     }
 
     /// What became of it, if it was tried or is being tried; otherwise it is withdrawn.
+    #[cfg(feature = "config")]
     pub(crate) async fn settled(self) -> Option<Result<(), Error>> {
         match self.withdraw() {
             Some(_) => None,
@@ -223,8 +224,8 @@ mod tests {
         time::Duration,
     };
 
-    use super::*;
-    use crate::source::source_fn;
+    use super::{super::source_fn, *};
+    use crate::secret::Secret;
 
     /// Gives its name as token and as refresh token, and checks that it sees nobody else's.
     fn named(name: &'static str) -> impl TokenSource {
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(fetch(&source).await, "session");
         let heir = source_fn(|cx: FetchContext| async move {
             let previous = cx.previous.ok_or_else(|| Error::other("nothing was inherited"))?;
-            assert_eq!(previous.refresh_token().map(|token| token.expose()), Some("session"));
+            assert_eq!(previous.refresh_token().map(Secret::expose), Some("session"));
             TokenSet::bearer("heir")
         });
         let offer = source.offer_same_grant(heir);

@@ -129,8 +129,8 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
         self
     }
 
-    /// What the token is called in logs and metrics of the store, as `client`: the same as the
-    /// [handle](crate::TokenHandleBuilder)'s. Default: `default`.
+    /// What the stored token is called in logs and metrics, as `client`: the handle's
+    /// [name](crate::refresh::TokenHandleBuilder::name). Default: `default`.
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.sink.set_name(name);

@@ -139,7 +139,8 @@ impl State {
             Some(_) => return Err(Refusal::new("unsupported_grant_type", "unknown grant type")),
             None => return Err(invalid_request("grant_type is missing")),
         };
-        Ok(self.token_response(grant, refresh_token))
+        let exchanged = request.param("grant_type").as_deref() == Some(TOKEN_EXCHANGE);
+        Ok(self.token_response(grant, refresh_token, exchanged))
     }
 
     /// RFC 8693 §2: a token of this server's for one of the client's own.
@@ -194,6 +195,7 @@ impl State {
         &mut self,
         grant: Grant,
         refresh_token: Option<String>,
+        exchanged: bool,
     ) -> http::Response<Bytes> {
         let scope = grant.scope.clone();
         let access_token = self.tokens.issue_access(grant, self.lifetime);
@@ -201,8 +203,10 @@ impl State {
         let mut members = Map::new();
         members.insert("access_token".into(), access_token.into());
         members.insert("token_type".into(), "Bearer".into());
-        // RFC 8693 §2.2.1 asks for it, RFC 6749 §5.1 has clients ignore what they do not know.
-        members.insert("issued_token_type".into(), ACCESS_TOKEN.into());
+        if exchanged {
+            // RFC 8693 §2.2.1
+            members.insert("issued_token_type".into(), ACCESS_TOKEN.into());
+        }
         if !self.omit_expires_in {
             members.insert("expires_in".into(), self.lifetime.as_secs().into());
         }

@@ -31,7 +31,7 @@ const TOML: &str = r#"
     existing_authorization = "refuse"
 "#;
 
-const YAML: &str = r#"
+const YAML: &str = r"
 issuer: https://idp.example
 origins: [https://api.example]
 scopes: [orders.read, orders.write]
@@ -48,7 +48,7 @@ handle:
   wait: 500ms
 layer:
   existing_authorization: refuse
-"#;
+";
 
 const JSON: &str = r#"{
     "issuer": "https://idp.example",
@@ -145,7 +145,7 @@ fn a_configuration_may_stand_in_types_of_your_own() {
         [[upstreams]]
         oauth = { issuer = "https://two.example", timeout = "soon" }
     "#;
-    let document = |text: &str| toml::Deserializer::parse(text).map(|d| read::<Settings, _>(d));
+    let document = |text: &str| toml::Deserializer::parse(text).map(read::<Settings, _>);
     let error = document(text).unwrap().err().unwrap().to_string();
     assert!(error.starts_with("upstreams[1].oauth.timeout: "), "{error}");
     let settings = document(&text.replace("soon", "1s")).unwrap().unwrap();

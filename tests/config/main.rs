@@ -1,5 +1,6 @@
 //! Configuration from files.
-#![cfg(all(test, feature = "config"))]
+#![cfg(test)]
+#![cfg(feature = "config")]
 
 mod documents;
 mod grants;
@@ -39,7 +40,7 @@ impl SecretFile {
 
     /// The reference, as TOML.
     fn toml(&self) -> String {
-        format!("{{ file = {:?} }}", self.0)
+        format!("{{ file = {:?} }}", self.0.to_string_lossy())
     }
 }
 

@@ -34,7 +34,7 @@ fn credentials_at(endpoint: &str, id: &str, secret: &str) -> OAuthConfig {
 fn both(one: &AuthorizationServer, two: &AuthorizationServer) -> Transport {
     let (first, second) = (one.service(), two.service());
     Transport::new(tower::service_fn(move |request: http::Request<Full<Bytes>>| {
-        let is_second = request.uri().to_string() == SECOND;
+        let is_second = *request.uri() == SECOND;
         let service = if is_second { second.clone() } else { first.clone() };
         service.oneshot(request)
     }))

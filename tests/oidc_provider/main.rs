@@ -15,3 +15,4 @@ mod grants;
 mod life;
 #[cfg(feature = "mtls")]
 mod mutual_tls;
+mod readme;

@@ -38,6 +38,31 @@ async fn client_credentials_give_a_token_that_lives_as_long_as_said() {
 }
 
 #[tokio::test]
+async fn an_active_token_is_exchanged_for_one_of_the_clients_own() {
+    let server = AuthorizationServer::in_process();
+    let subject = server.issue_access_token("alice");
+    let exchange_of = |subject: &str| {
+        format!(
+            "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token={subject}\
+             &subject_token_type=urn:ietf:params:oauth:token-type:access_token&scope=stock"
+        )
+    };
+    let (status, answer) = exchange(&server, &exchange_of(&subject)).await;
+    let token = text(&answer, "access_token");
+    assert!(status == 200 && token != subject && server.is_active(&token));
+    assert_eq!(text(&answer, "scope"), "stock");
+    let access_token = "urn:ietf:params:oauth:token-type:access_token";
+    assert_eq!(text(&answer, "issued_token_type"), access_token);
+
+    server.revoke(&subject);
+    let (status, answer) = exchange(&server, &exchange_of(&subject)).await;
+    assert_eq!((status, text(&answer, "error").as_str()), (400, "invalid_request"));
+    let (status, _) =
+        exchange(&server, "grant_type=urn:ietf:params:oauth:grant-type:token-exchange").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
 async fn a_refresh_token_that_does_not_rotate_is_not_repeated() {
     let server = AuthorizationServer::in_process();
     let token = server.issue_refresh_token("orders");

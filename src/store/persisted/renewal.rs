@@ -182,8 +182,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         let (key, deadline) = (&self.who.key, self.times.lock);
         // A store that is late all the same gets the time of one call more.
         let late = deadline + self.times.call;
+        let started = Instant::now();
         let call = timeout_at(late, self.persisted.store.acquire(key, deadline)).await;
-        match in_time(call) {
+        let call = in_time(call);
+        let (waited, obtained) = (started.elapsed(), call.is_ok());
+        self.persisted.sink.emit(&Event::Leased { waited, obtained });
+        match call {
             Ok((lease, record)) => {
                 self.state.lease = Some(lease);
                 Heard::Found(self.persisted.entry(&self.who, record))

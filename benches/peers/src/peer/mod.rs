@@ -3,6 +3,8 @@
 
 #[cfg(feature = "aliri")]
 mod aliri;
+#[cfg(feature = "aws")]
+mod aws;
 #[cfg(feature = "azure")]
 mod azure;
 #[cfg(feature = "gcp-auth")]
@@ -17,6 +19,8 @@ mod key;
 mod kube;
 #[cfg(feature = "middle")]
 mod middle;
+#[cfg(feature = "object-store")]
+mod object_store;
 mod ours;
 #[cfg(feature = "yup")]
 mod yup;
@@ -43,6 +47,10 @@ pub fn costs(bench: &mut Bench<'_>) {
     gcp_auth::cost(bench);
     #[cfg(feature = "azure")]
     azure::cost(bench);
+    #[cfg(feature = "aws")]
+    aws::cost(bench);
+    #[cfg(feature = "object-store")]
+    object_store::cost(bench);
     #[cfg(feature = "gears")]
     gears::cost(bench);
 }
@@ -72,6 +80,10 @@ pub async fn points(quick: bool) {
         println!("{}", gcp_auth::point(scenario, quick).await);
         #[cfg(feature = "azure")]
         println!("{}", azure::point(scenario, quick).await);
+        #[cfg(feature = "aws")]
+        println!("{}", aws::point(scenario, quick).await);
+        #[cfg(feature = "object-store")]
+        println!("{}", object_store::point(scenario, quick).await);
         #[cfg(feature = "gears")]
         println!("{}", gears::point(scenario, quick).await);
         println!();

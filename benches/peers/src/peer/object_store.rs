@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use object_store::{
-    ClientOptions, CredentialProvider,
+    ClientOptions,
     azure::{AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder},
 };
 
