@@ -202,7 +202,7 @@ fn what_is_stored_is_counted_under_the_names_it_was_given() {
             all.get(&name).copied().unwrap_or_default()
         };
         assert_eq!((count("orders", "saved"), count("orders", "adopted")), (2.0, 1.0), "{all:?}");
-        assert!(count("files", "ignored") > 0.0, "{all:?}");
+        assert!(count("files", "record_ignored") > 0.0, "{all:?}");
     });
     std::fs::remove_dir_all(folder).unwrap();
 }
