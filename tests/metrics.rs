@@ -163,3 +163,46 @@ fn a_pool_has_counters_and_no_gauge_of_a_single_token() {
         assert!(taken.len() < 10, "{taken:#?}");
     });
 }
+
+#[cfg(all(feature = "store-file", unix))]
+#[test]
+fn what_is_stored_is_counted_under_the_names_it_was_given() {
+    use tower_oauth::{
+        FetchContext, TokenSource,
+        observe::FetchReason,
+        source::Identity,
+        store::{FileStore, KeyRing, Persisted},
+    };
+
+    let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+    let folder = std::env::temp_dir().join(format!("tower-oauth-metrics-{name}"));
+    let there = folder.clone();
+    recorded(|snapshotter| async move {
+        let keys = KeyRing::new("k", "01".repeat(32)).unwrap();
+        let store = FileStore::new(&there, keys).name("files");
+        let fetch = async |reason| {
+            let identity = Identity::new("https://as.example/token", "c");
+            let source = Persisted::identified(identity, Script::tokens(HOUR), store.clone());
+            let mut cx = FetchContext::first();
+            cx.reason = reason;
+            source.name("orders").fetch(cx).await.unwrap();
+        };
+        fetch(FetchReason::Initial).await;
+        fetch(FetchReason::Requested).await;
+        for file in std::fs::read_dir(&there).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "token") {
+                std::fs::write(path, "damaged").unwrap();
+            }
+        }
+        fetch(FetchReason::Initial).await;
+        let all = taken(&snapshotter);
+        let count = |client, event| {
+            let name = format!("tower_oauth_store_events_total{{client={client},event={event}}}");
+            all.get(&name).copied().unwrap_or_default()
+        };
+        assert_eq!((count("orders", "saved"), count("orders", "adopted")), (2.0, 1.0), "{all:?}");
+        assert!(count("files", "record_ignored") > 0.0, "{all:?}");
+    });
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -2,7 +2,10 @@
 
 use std::{env, fs, os::unix::net::UnixListener, process::Command, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tower_oauth::{
     Error, ErrorKind, FetchContext, TokenSet, TokenSource,
     observe::FetchReason,
@@ -209,12 +212,13 @@ async fn f37_a_silent_keychain_does_not_take_more_and_more_threads() {
     keychain.trouble(|trouble| trouble.write_takes = LATE);
     let store = keychain.store().timeout(SHORT);
     let start = Instant::now();
-    let checks = (0..20).map(|_| {
+    let mut checks = JoinSet::new();
+    for _ in 0..20 {
         let store = store.clone();
-        tokio::spawn(async move { store.check().await })
-    });
-    for check in checks.collect::<Vec<_>>() {
-        assert_eq!(check.await.unwrap().unwrap_err().kind(), ErrorKind::Store);
+        checks.spawn(async move { store.check().await });
+    }
+    for check in checks.join_all().await {
+        assert_eq!(check.unwrap_err().kind(), ErrorKind::Store);
     }
     assert!(start.elapsed() < LATE, "it took {:?}", start.elapsed());
     assert_eq!(keychain.most_at_once(), 4);

@@ -6,6 +6,7 @@ use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinSet,
 };
 use tower_oauth::{
     FetchContext, TokenSet, TokenSource,
@@ -25,6 +26,7 @@ use crate::{
 struct Address {
     port: u16,
     target: watch::Sender<u16>,
+    _connections: JoinSet<()>,
 }
 
 impl Address {
@@ -32,10 +34,12 @@ impl Address {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (target, seen) = watch::channel(server.port());
-        tokio::spawn(async move {
+        let mut all = JoinSet::new();
+        all.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((mut client, _)) = listener.accept().await {
                 let mut seen = seen.clone();
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let port = *seen.borrow_and_update();
                     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
                         return;
@@ -47,7 +51,7 @@ impl Address {
                 });
             }
         });
-        Self { port, target }
+        Self { port, target, _connections: all }
     }
 
     fn lead_to(&self, server: &RedisServer) {

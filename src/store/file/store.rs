@@ -1,4 +1,4 @@
-use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
+use std::{fmt, fs::File, path::PathBuf, sync::Arc};
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -104,19 +104,23 @@ impl FileStore {
     /// When no folder can be made.
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(all(feature = "store-file", feature = "testing"))))]
-    pub fn temporary() -> io::Result<Self> {
+    pub fn temporary() -> std::io::Result<Self> {
         let folder = super::temporary::TemporaryFolder::new()?;
         let key: String = std::iter::repeat_with(|| fastrand::digit(16)).take(64).collect();
-        let keys = KeyRing::new("temporary", key).map_err(io::Error::other)?;
+        let keys = KeyRing::new("temporary", key).map_err(std::io::Error::other)?;
         let store = Self::new(folder.path(), keys);
         Ok(store.change(|inner| inner.temporary = Some(Arc::new(folder))))
     }
 
-    /// Names the store. Files of a store of another name do not open, even with the same key.
-    /// Default: `default`.
+    /// Names the store. Files of a store of another name do not open, even with the same key. In
+    /// logs and metrics of damaged files, the name is the `client`. Default: `default`.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        self.change(|inner| inner.name = name.into())
+        let name = name.into();
+        self.change(|inner| {
+            inner.sink.set_name(name.as_str());
+            inner.name = name;
+        })
     }
 
     /// Is told of damaged files ([`Event::RecordIgnored`]). Default: nobody, beside `tracing`.
