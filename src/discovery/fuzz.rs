@@ -28,6 +28,7 @@ pub fn metadata(data: &[u8]) {
         let lists = [metadata.auth_methods(kind), metadata.auth_algorithms(kind)];
         lists.into_iter().filter_map(Result::err).for_each(|error| printable(&error));
     }
+    #[cfg(feature = "dpop")]
     let _ = metadata.proof_algorithms();
 }
 

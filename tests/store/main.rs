@@ -2,7 +2,6 @@
 
 #![cfg(feature = "store")]
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic")]
-#![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 #[cfg(feature = "dpop")]
 mod bound;
