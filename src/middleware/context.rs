@@ -76,9 +76,6 @@ pub(super) enum Exempt {
     Foreign,
     /// It has an `Authorization` header, which is not to be replaced.
     Present,
-    /// It names no tenant.
-    #[cfg(feature = "pool")]
-    NoKey,
 }
 
 impl<T> Context<T> {

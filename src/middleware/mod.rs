@@ -25,6 +25,7 @@
 mod attempt;
 mod challenge;
 mod context;
+mod dispatch;
 mod future;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;

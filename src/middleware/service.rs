@@ -1,18 +1,14 @@
-use std::{
-    mem,
-    task::{Context as TaskContext, Poll},
-};
+use std::task::{Context as TaskContext, Poll};
 
 use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{
     ResponseFuture,
-    attempt::{Sent, authorize, wait_and_send},
+    attempt::Sent,
     context::{Context, Exempt},
-    future::Watch,
+    dispatch::{bind_or_wait, pass, send},
     replay::{NoReplay, Replay},
-    tokens::Tokens,
 };
 use crate::{
     error::BoxError,
@@ -71,84 +67,19 @@ where
     // What is rare is in functions of its own, and the request is changed where it lies before it is
     // moved on: a request is large, and each move of it costs as much as reading the slot.
     fn call(&mut self, mut request: Q) -> Self::Future {
+        let Self { inner, context, replay } = self;
         // Judged on every pass: a redirect follower above calls for each hop.
-        if !self.context.origins.allow(request.target()) {
-            return self.pass(request, Exempt::Foreign);
+        if !context.origins.allow(request.target()) {
+            return pass(inner, replay, request, context.refusal(Exempt::Foreign));
         }
         // `HeaderMap::entry` would search once for both, and is slower all the same.
-        if !self.context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return self.pass(request, Exempt::Present);
+        if !context.replaces() && request.headers().contains_key(AUTHORIZATION) {
+            return pass(inner, replay, request, context.refusal(Exempt::Present));
         }
-        let Some(epoch) = self.context.tokens.inject(request.headers_mut()) else {
-            return self.prove_or_wait(request);
+        let Some(epoch) = context.tokens.inject(request.headers_mut()) else {
+            return bind_or_wait(inner, context, replay, request, ());
         };
         let sent = Sent::new(&request, (), epoch);
-        self.send(request, sent)
-    }
-}
-
-impl<S, R> OAuth<S, R> {
-    /// Sends a request that has its token.
-    #[inline]
-    fn send<Q>(&mut self, request: Q, sent: Sent<()>) -> ResponseFuture<S, Q, R>
-    where
-        R: Replay<Q>,
-        S: Service<R::Sent> + Clone,
-    {
-        let (request, kept) = self.replay.keep(request);
-        let response = self.inner.call(request);
-        let again = kept.map(|kept| (self.inner.clone(), kept));
-        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
-    }
-
-    /// Sends a request with a token that is bound to something, or waits for a token.
-    #[cold]
-    fn prove_or_wait<Q>(&mut self, mut request: Q) -> ResponseFuture<S, Q, R>
-    where
-        Q: HttpRequest + 'static,
-        R: Replay<Q> + 'static,
-        S: Service<R::Sent> + Clone + Send + 'static,
-        S::Response: HttpResponse + Send,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        if let Some(((), token)) = self.context.tokens.bound(&()) {
-            return match authorize(&self.context, &mut request, (), &token) {
-                Ok(sent) => self.send(request, sent),
-                Err(error) => ResponseFuture::failed(error),
-            };
-        }
-        self.wait(request)
-    }
-
-    /// Sends a request without a token, or refuses it.
-    #[cold]
-    fn pass<Q>(&mut self, request: Q, exempt: Exempt) -> ResponseFuture<S, Q, R>
-    where
-        R: Replay<Q>,
-        S: Service<R::Sent>,
-    {
-        match self.context.refusal(exempt) {
-            None => ResponseFuture::sent(self.inner.call(self.replay.pass(request)), None),
-            Some(error) => ResponseFuture::failed(error),
-        }
-    }
-
-    /// Sends a request once there is a token.
-    fn wait<Q>(&mut self, request: Q) -> ResponseFuture<S, Q, R>
-    where
-        Q: HttpRequest + 'static,
-        R: Replay<Q> + 'static,
-        S: Service<R::Sent> + Clone + Send + 'static,
-        S::Response: HttpResponse + Send,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        let (request, kept) = self.replay.keep(request);
-        // The ready service travels with the request; a clone takes its place.
-        let clone = self.inner.clone();
-        let service = mem::replace(&mut self.inner, clone);
-        let context = self.context.clone();
-        ResponseFuture::slow(wait_and_send::<S, Q, R, _>(context, (), service, request, kept))
+        send(inner, context, replay, request, sent)
     }
 }

@@ -9,7 +9,11 @@ use super::{
     },
     KeyedOAuth,
 };
-use crate::{pool::TokenPool, slot::Sharded};
+use crate::{
+    error::{Error, ErrorKind},
+    pool::TokenPool,
+    slot::Sharded,
+};
 
 /// What to do with a request that names no tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +24,14 @@ pub enum MissingKey {
     Refuse,
     /// Send the request without a token.
     PassWithoutToken,
+}
+
+impl MissingKey {
+    /// Why a request that names no tenant fails; `None` if it is sent as it is.
+    pub(super) fn refusal(self) -> Option<Error> {
+        let message = "the request names no tenant whose token it could get";
+        (self == Self::Refuse).then(|| Error::new(ErrorKind::NoKey, message))
+    }
 }
 
 /// Puts the token of its tenant on every request to the allowed origins. Made by

@@ -1,7 +1,6 @@
 use std::{
     fmt,
     hash::Hash,
-    mem,
     task::{Context as TaskContext, Poll},
 };
 
@@ -11,16 +10,15 @@ use tower_service::Service;
 use super::{
     super::{
         NoReplay, ResponseFuture,
-        attempt::{Sent, authorize, wait_and_send},
+        attempt::Sent,
         context::{Context, Exempt},
-        future::Watch,
+        dispatch::{bind_or_wait, pass, send},
         replay::Replay,
-        tokens::Tokens,
     },
     MissingKey,
 };
 use crate::{
-    error::{BoxError, Error, ErrorKind},
+    error::BoxError,
     http::{HttpRequest, HttpResponse},
     pool::TokenPool,
     slot::Sharded,
@@ -91,87 +89,21 @@ where
     }
 
     fn call(&mut self, mut request: Q) -> Self::Future {
-        if !self.context.origins.allow(request.target()) {
-            return self.pass(request, Exempt::Foreign);
+        let Self { inner, context, key, missing, replay } = self;
+        if !context.origins.allow(request.target()) {
+            return pass(inner, replay, request, context.refusal(Exempt::Foreign));
         }
-        if !self.context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return self.pass(request, Exempt::Present);
+        if !context.replaces() && request.headers().contains_key(AUTHORIZATION) {
+            return pass(inner, replay, request, context.refusal(Exempt::Present));
         }
-        let Some(key) = (self.key)(&request) else {
-            return self.pass(request, Exempt::NoKey);
+        let Some(key) = key(&request) else {
+            return pass(inner, replay, request, missing.refusal());
         };
-        let Some((owner, epoch)) = self.context.tokens.inject(&key, request.headers_mut()) else {
-            return self.prove_or_wait(key, request);
+        let Some((owner, epoch)) = context.tokens.inject(&key, request.headers_mut()) else {
+            return bind_or_wait(inner, context, replay, request, key);
         };
         let sent = Sent::new(&request, owner, epoch);
-        self.send(request, sent)
-    }
-}
-
-impl<S, K, F, R> KeyedOAuth<S, K, F, R>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-{
-    /// Sends a request that has its token.
-    #[inline]
-    fn send<Q>(
-        &mut self,
-        request: Q,
-        sent: Sent<<TokenPool<K> as Tokens>::Owner>,
-    ) -> ResponseFuture<S, Q, R, TokenPool<K>>
-    where
-        R: Replay<Q>,
-        S: Service<R::Sent> + Clone,
-    {
-        let (request, kept) = self.replay.keep(request);
-        let response = self.inner.call(request);
-        let again = kept.map(|kept| (self.inner.clone(), kept));
-        ResponseFuture::sent(response, Some(Watch { context: self.context.clone(), sent, again }))
-    }
-
-    /// Sends a request with a token that is bound to something, or once there is a token.
-    #[cold]
-    fn prove_or_wait<Q>(&mut self, key: K, mut request: Q) -> ResponseFuture<S, Q, R, TokenPool<K>>
-    where
-        Q: HttpRequest + 'static,
-        R: Replay<Q> + 'static,
-        S: Service<R::Sent> + Clone + Send + 'static,
-        S::Response: HttpResponse + Send,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        if let Some((owner, token)) = self.context.tokens.bound(&key) {
-            return match authorize(&self.context, &mut request, owner, &token) {
-                Ok(sent) => self.send(request, sent),
-                Err(error) => ResponseFuture::failed(error),
-            };
-        }
-        let (request, kept) = self.replay.keep(request);
-        // The ready service travels with the request; a clone takes its place.
-        let clone = self.inner.clone();
-        let service = mem::replace(&mut self.inner, clone);
-        let context = self.context.clone();
-        ResponseFuture::slow(wait_and_send::<S, Q, R, _>(context, key, service, request, kept))
-    }
-
-    /// Sends a request without a token, or refuses it.
-    #[cold]
-    fn pass<Q>(&mut self, request: Q, exempt: Exempt) -> ResponseFuture<S, Q, R, TokenPool<K>>
-    where
-        R: Replay<Q>,
-        S: Service<R::Sent>,
-    {
-        let refusal = match exempt {
-            Exempt::NoKey if self.missing == MissingKey::Refuse => Some(Error::new(
-                ErrorKind::NoKey,
-                "the request names no tenant whose token it could get",
-            )),
-            _ => self.context.refusal(exempt),
-        };
-        match refusal {
-            None => ResponseFuture::sent(self.inner.call(self.replay.pass(request)), None),
-            Some(error) => ResponseFuture::failed(error),
-        }
+        send(inner, context, replay, request, sent)
     }
 }
 
