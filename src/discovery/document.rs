@@ -1,12 +1,12 @@
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, ErrorKind, printable};
+use crate::{
+    error::{Error, ErrorKind, printable},
+    http::{BrokenJson, each_member, from_json},
+};
 
 /// A JSON object from the network, each member of which is checked only when it is needed.
 #[derive(Default)]
@@ -20,11 +20,7 @@ impl Document {
     /// Reads a body. Whatever its content type says: gateways label JSON as they like.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Error> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        // serde_json refuses more than 128 levels, before the stack is at risk.
-        let mut parser = serde_json::Deserializer::from_slice(body);
-        let document = Self::deserialize(&mut parser);
-        document.and_then(|document| parser.end().map(|()| document)).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
+        from_json(body).map_err(|BrokenJson { line, column }| {
             malformed(format!("the metadata is not a JSON object: see line {line} column {column}"))
         })
     }
@@ -84,29 +80,14 @@ pub(super) fn malformed(message: String) -> Error {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(DocumentVisitor)
-    }
-}
-
-struct DocumentVisitor;
-
-impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = Document;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        let mut document = Document::default();
-        while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value()?;
+        let mut document = Self::default();
+        each_member(deserializer, |name, value| {
             if document.members.contains_key(&name) {
                 document.repeated.insert(name);
             } else {
                 document.members.insert(name, value);
             }
-        }
+        })?;
         Ok(document)
     }
 }

@@ -1,13 +1,13 @@
 use std::fmt;
 
 use http::{HeaderMap, header::CONTENT_TYPE};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::secret::Members;
+use crate::{
+    http::{BrokenJson, each_member, from_json},
+    secret::Members,
+};
 
 /// The members of an answer, and whether a member that has a meaning stood there twice.
 #[derive(Default)]
@@ -33,7 +33,8 @@ pub(crate) enum NotAnObject {
 pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnObject> {
     let body = without_mark(body);
     if body.first() == Some(&b'{') {
-        return json(body);
+        return from_json(body)
+            .map_err(|BrokenJson { line, column }| NotAnObject::Json { line, column });
     }
     let plain_or_form = matches!(
         media_type(headers).as_deref(),
@@ -53,14 +54,6 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
 /// The body without a byte order mark and white space before it.
 pub(crate) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start()
-}
-
-fn json(body: &[u8]) -> Result<Object, NotAnObject> {
-    // serde_json refuses more than 128 levels, before the stack is at risk. Its error text may
-    // repeat a string of the body, so only the position is kept.
-    let mut parser = serde_json::Deserializer::from_slice(body);
-    let object = Object::deserialize(&mut parser).and_then(|object| parser.end().map(|()| object));
-    object.map_err(|error| NotAnObject::Json { line: error.line(), column: error.column() })
 }
 
 /// An encoder leaves no white space, quotes or angle brackets: what has them is text or a page.
@@ -88,24 +81,8 @@ impl Object {
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
-    }
-}
-
-struct ObjectVisitor;
-
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-        let mut object = Object::default();
-        while let Some(name) = map.next_key()? {
-            object.insert(name, map.next_value()?);
-        }
+        let mut object = Self::default();
+        each_member(deserializer, |name, value| object.insert(name, value))?;
         Ok(object)
     }
 }

@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod form;
+mod json;
 mod message;
 #[cfg(feature = "mtls")]
 mod mtls;
@@ -19,6 +20,7 @@ pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
 pub(crate) use form::{
     encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string,
 };
+pub(crate) use json::{BrokenJson, each_member, from_json};
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 #[cfg(feature = "mtls")]
 pub use mtls::{ClientCertificate, MutualTlsClient};
