@@ -1,13 +1,10 @@
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    Metadata, answer::life, cache::Cache, client::Client, location::of_issuer, trust::Trust,
+    Metadata, answer::life, cache::Cache, client::Client, location::of_issuer, screened::Screened,
+    trust::Trust,
 };
 use crate::{
     error::{ConfigError, Error, ErrorKind},
@@ -67,7 +64,7 @@ struct Config {
 
 struct Shared {
     cache: Cache<Metadata>,
-    transport: OnceLock<Transport>,
+    transport: Screened,
 }
 
 impl Discovery {
@@ -208,12 +205,8 @@ impl Discovery {
 
     /// The transport that was set, or a client that connects only where the metadata may lead.
     pub(crate) fn default_transport(&self) -> Result<Transport, ConfigError> {
-        if let Some(transport) = self.config.transport.as_ref().or(self.shared.transport.get()) {
-            return Ok(transport.clone());
-        }
-        let (_, trust) = self.config.search()?;
-        let transport = Transport::screened(trust.trusted())?;
-        Ok(self.shared.transport.get_or_init(|| transport).clone())
+        let trust = || self.config.search().map(|(_, trust)| trust);
+        self.shared.transport.unless(self.config.transport.as_ref(), trust)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
@@ -226,7 +219,7 @@ impl Discovery {
 
 impl Shared {
     fn new() -> Arc<Self> {
-        Arc::new(Self { cache: Cache::new(), transport: OnceLock::new() })
+        Arc::new(Self { cache: Cache::new(), transport: Screened::default() })
     }
 }
 

@@ -40,6 +40,7 @@ mod location;
 mod metadata;
 mod resource;
 mod resource_metadata;
+mod screened;
 mod source;
 mod trust;
 

@@ -1,13 +1,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use super::{
     Discovery, ResourceMetadata, answer::life, cache::Cache, client::Client, location::of_resource,
-    trust::Trust,
+    screened::Screened, trust::Trust,
 };
 use crate::{
     error::{ConfigError, Error, ErrorKind},
@@ -72,7 +72,7 @@ struct Question {
 
 struct Place {
     cache: Cache<ResourceMetadata>,
-    transport: OnceLock<Transport>,
+    transport: Screened,
 }
 
 impl ResourceDiscovery {
@@ -191,7 +191,8 @@ impl ResourceDiscovery {
         let config = &self.config;
         let (url, trust) = config.locate(&question)?;
         let place = self.place(question.clone());
-        let transport = place.transport(config, &trust).map_err(misconfigured)?;
+        let transport = place.transport.unless(config.transport.as_ref(), || Ok(trust));
+        let transport = transport.map_err(misconfigured)?;
         let deadline = instant_in(config.timeout);
         if question.url.is_some() {
             // RFC 9728 §5.2: a challenge says that the metadata may have changed.
@@ -216,7 +217,7 @@ impl ResourceDiscovery {
         if places.len() >= MAX_PLACES && !places.contains_key(&question) {
             places.clear();
         }
-        let new = || Arc::new(Place { cache: Cache::new(), transport: OnceLock::new() });
+        let new = || Arc::new(Place { cache: Cache::new(), transport: Screened::default() });
         places.entry(question).or_insert_with(new).clone()
     }
 
@@ -241,16 +242,6 @@ impl Config {
             None => of_resource(resource, self.allow_http).map_err(misconfigured)?,
         };
         Ok((url, trust))
-    }
-}
-
-impl Place {
-    fn transport(&self, config: &Config, trust: &Trust) -> Result<Transport, ConfigError> {
-        if let Some(transport) = config.transport.as_ref().or(self.transport.get()) {
-            return Ok(transport.clone());
-        }
-        let transport = Transport::screened(trust.trusted())?;
-        Ok(self.transport.get_or_init(|| transport).clone())
     }
 }
 
