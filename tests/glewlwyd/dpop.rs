@@ -7,8 +7,8 @@ use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, CloneRequest, DpopAlgorithm, DpopKey, OAuthLayer,
-    RefreshToken, Token, TokenHandle, TokenType,
+    BoxError, ClientAuth, ClientCredentials, CloneRequest, DpopAlgorithm, DpopKey, FetchContext,
+    OAuthLayer, RefreshToken, Token, TokenHandle, TokenSource, TokenType,
 };
 
 use crate::server::Glewlwyd;
@@ -26,6 +26,27 @@ async fn dpo_07_each_kind_of_key_gets_a_token_that_is_bound_to_it() -> Result<()
         let tokens = TokenHandle::spawn(source);
         tokens.ready().await.map_err(|error| format!("{algorithm:?}: {error}"))?;
         assert_bound(&tokens.refresh().await?, &key)?;
+    }
+    Ok(())
+}
+
+/// It reads a coarse clock, which is milliseconds late, and takes no proof from the future.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the server looks at this machine's clock too")]
+async fn dpo_13_a_proof_made_just_as_a_second_begins_is_not_from_the_future() -> Result<(), BoxError>
+{
+    let server = Glewlwyd::start().await;
+    let auth = ClientAuth::basic("basic", "plain");
+    let source = ClientCredentials::builder(server.token_endpoint(), auth)
+        .scope("read")
+        .dpop(DpopKey::generate(DpopAlgorithm::EdDsa)?)
+        .build()?;
+    source.fetch(FetchContext::first()).await?;
+    for _ in 0..3 {
+        while SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_micros() >= 300 {
+            std::hint::spin_loop();
+        }
+        source.fetch(FetchContext::first()).await?;
     }
     Ok(())
 }
