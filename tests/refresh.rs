@@ -592,6 +592,25 @@ async fn f27_a_refresher_that_is_dropped_unpolled_has_ended() {
     assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
 }
 
+/// The status said "expired" until the next attempt, minutes later.
+#[tokio::test(start_paused = true)]
+async fn f07_f08_what_somebody_has_to_mend_is_said_as_soon_as_the_token_is_gone() {
+    for reject in [false, true] {
+        let source = Script::tokens(secs(100));
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        source.otherwise(fail(ErrorKind::InvalidGrant));
+        sleep(secs(90)).await;
+        assert_eq!(tokens.status().state(), State::Due);
+        if reject {
+            assert_eq!(tokens.reject(1), Rejection::Accepted);
+        } else {
+            sleep(secs(6)).await;
+        }
+        assert_eq!(tokens.status().state(), State::Failed);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f28_after_a_week_of_failures_it_recovers_within_one_cap() {
     let source = Script::tokens(HOUR);

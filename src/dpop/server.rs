@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, header::DATE};
+use http::HeaderMap;
 
 use super::{ProofUrl, nonce};
-use crate::http::Target;
+use crate::http::{Target, date};
 
 /// What a server is to the client. One that is both has a nonce as each
 /// ([RFC 9449 §9](https://www.rfc-editor.org/rfc/rfc9449#section-9)).
@@ -76,10 +76,7 @@ impl Server {
     /// Takes a response's `Date` for the server's time, which refused a proof; `false` if our idea
     /// of it was right. Only proofs for this very server are dated by it.
     pub(crate) fn correct_clock(&self, headers: &HeaderMap, now: SystemTime) -> bool {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
-            return false;
-        };
+        let Some(date) = date(headers) else { return false };
         let (theirs, believed) = (seconds(date), self.time(now));
         if theirs.abs_diff(believed) <= TOLERANCE.as_secs() {
             return false;

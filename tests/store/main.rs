@@ -22,6 +22,7 @@ mod redis_server;
 mod revoked;
 mod shared;
 mod start;
+mod twins;
 
 /// The store that comes with the crate for one process.
 mod memory {
