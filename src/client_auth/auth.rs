@@ -208,6 +208,14 @@ impl ClientAuth {
         }
     }
 
+    /// Whether the credentials say what time it is.
+    pub(crate) fn is_dated(&self) -> bool {
+        #[cfg(feature = "private-key-jwt")]
+        return matches!(self.method, Method::Assertion(_));
+        #[cfg(not(feature = "private-key-jwt"))]
+        false
+    }
+
     /// Whether reading the credentials again may give others.
     pub(crate) fn can_change(&self) -> bool {
         #[cfg(feature = "private-key-jwt")]
