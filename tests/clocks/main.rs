@@ -9,7 +9,7 @@
     feature = "reqwest",
     target_os = "linux",
     target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64")
+    target_arch = "x86_64"
 ))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 

@@ -58,15 +58,9 @@ static unsigned long patched(unsigned long original) {
     }
     void *library = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
     size_t size = 2 * (size_t)sysconf(_SC_PAGESIZE);
-#if defined(__x86_64__)
     char *entry = library ? dlsym(library, "__vdso_clock_gettime") : NULL;
     unsigned char jump[] = {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0}; /* mov rax; jmp rax */
     size_t address = 2;
-#elif defined(__aarch64__)
-    char *entry = library ? dlsym(library, "__kernel_clock_gettime") : NULL;
-    unsigned char jump[] = {0x50, 0, 0, 0x58, 0, 2, 0x1f, 0xd6, 0, 0, 0, 0, 0, 0, 0, 0}; /* ldr; br */
-    size_t address = 8;
-#endif
     size_t at = (size_t)(entry - (char *)original);
     char *image = mmap(NULL, size, PROT_READ | PROT_WRITE | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
