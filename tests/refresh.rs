@@ -592,6 +592,22 @@ async fn f27_a_refresher_that_is_dropped_unpolled_has_ended() {
     assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
 }
 
+#[tokio::test(start_paused = true)]
+async fn f12_however_often_a_refresh_is_asked_for_fetches_keep_their_pace() {
+    for (lifetime, pace) in [(HOUR, 500), (secs(4), 200), (secs(1), 100)] {
+        let source = Script::tokens(lifetime);
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        let start = Instant::now();
+        while start.elapsed() < secs(20) {
+            tokens.refresh().await.unwrap();
+        }
+        let most = 20_000 / pace + 2;
+        assert!(source.count() <= most, "{lifetime:?}: {} fetches", source.count());
+        assert!(source.count() > most / 2, "{lifetime:?}: {} fetches", source.count());
+    }
+}
+
 /// The status said "expired" until the next attempt, minutes later.
 #[tokio::test(start_paused = true)]
 async fn f07_f08_what_somebody_has_to_mend_is_said_as_soon_as_the_token_is_gone() {

@@ -176,7 +176,6 @@ async fn configurations(record: &Record) -> Vec<Canary> {
     for wrong in [
         good.replace(&literal, &format!("{CONFIGURED:?}")),
         good.replace(&literal, &format!("[{CONFIGURED:?}]")),
-        good.replace("danger_literal", CONFIGURED),
         good.replace("danger_literal", "literal"),
         good.replace(&format!("id = {CLIENT:?}"), &format!("method = {CONFIGURED:?}")),
         good.replace(&endpoint, &format!("https://user:{CONFIGURED}@idp.example/")),
@@ -187,7 +186,6 @@ async fn configurations(record: &Record) -> Vec<Canary> {
         format!("{good}timeout = {CONFIGURED:?}\n"),
         format!("{good}grant = {CONFIGURED:?}\n"),
         format!("{good}strict = {CONFIGURED:?}\n"),
-        format!("{good}{CONFIGURED} = 1\n"),
         format!("{good}params = {{ client_secret = {CONFIGURED:?} }}\n"),
     ] {
         let Ok(read) = read(&wrong) else { continue };
