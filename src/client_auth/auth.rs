@@ -210,10 +210,11 @@ impl ClientAuth {
 
     /// Whether the credentials say what time it is.
     pub(crate) fn is_dated(&self) -> bool {
-        #[cfg(feature = "private-key-jwt")]
-        return matches!(self.method, Method::Assertion(_));
-        #[cfg(not(feature = "private-key-jwt"))]
-        false
+        match &self.method {
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether reading the credentials again may give others.

@@ -50,7 +50,6 @@ fn clocks(start: Instant) -> String {
 }
 
 /// Tells the parent.
-#[expect(clippy::print_stdout, reason = "that is how it hears it")]
 fn say(line: &str) {
     println!("> {line}");
 }

@@ -25,7 +25,6 @@ use crate::{ALONE, number, resources::Held};
 const AT_ONCE: usize = 8;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures are what a soak is for")]
 fn f27_i11_handles_and_stacks_that_come_and_go_leave_no_task_no_socket_and_no_memory() {
     let _alone = ALONE.lock();
     let cycles = number("SOAK_CYCLES", 400);
@@ -98,7 +97,7 @@ impl Servers {
         let stack = OAuthLayer::new(tokens.clone(), self.api.url().parse().unwrap())
             .replay(CloneRequest)
             .layer(client());
-        if number % 3 > 0 {
+        if !number.is_multiple_of(3) {
             tokens.ready().await.unwrap();
         }
         let request = http::Request::get(self.api.url()).body(Full::default()).unwrap();

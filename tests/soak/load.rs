@@ -39,7 +39,6 @@ const WORKERS: usize = 64;
 const PARTS: usize = 10;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures are what a soak is for")]
 fn f59_no_fault_of_many_loses_a_request_or_repeats_one_or_sends_a_token_that_is_over() {
     let _alone = ALONE.lock();
     let lifetimes = number("SOAK_LIFETIMES", 4);
@@ -171,14 +170,14 @@ impl Soak {
     fn report(&self, took: Duration) -> String {
         let outcomes = self.ledger.outcomes();
         let width = outcomes.keys().map(String::len).max().unwrap_or_default();
-        let outcomes: String =
-            outcomes.iter().map(|(name, count)| format!("  {name:width$} {count:>8}\n")).collect();
+        let line = |(name, count): (&String, &usize)| format!("  {name:width$} {count:>8}");
+        let outcomes = outcomes.iter().map(line).collect::<Vec<_>>().join("\n");
         let (fetches, carried) = (self.recording.fetches(), self.ledger.carried());
         let refused: u64 = carried.iter().map(|(_, refused)| refused).sum();
         #[expect(clippy::cast_precision_loss, reason = "they are small")]
         let rate = self.requests as f64 / took.as_secs_f64();
         format!(
-            "{} requests in {took:.1?}, {rate:.0} a second; the slowest took {:.1?}\n{outcomes}\
+            "{} requests in {took:.1?}, {rate:.0} a second; the slowest took {:.1?}\n{outcomes}\n\
              {} tokens, {} token requests, {} rejections; {refused} requests had a token that the \
              server had ended",
             self.requests,

@@ -175,6 +175,7 @@ async fn fetch_late(source: &ClientCredentials) -> Result<TokenSet, Error> {
     source.fetch(cx).await
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the other replies")]
 fn dated(reply: Reply, date: &'static str) -> Reply {
     let mut reply = reply.unwrap();
     reply.headers_mut().insert(http::header::DATE, HeaderValue::from_static(date));
