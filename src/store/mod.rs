@@ -58,7 +58,11 @@ mod rotation;
 mod seal;
 mod stamp;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -133,6 +137,22 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Gives the right back, at once.
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send;
+
+    /// Waits until a record may have been stored whose generation is above `since`, at once if that
+    /// has happened before.
+    ///
+    /// It is a hint, which spares others the time until their token is due: it may come late, in
+    /// vain, more than once, or not at all. What it is a hint of is read by [`load`](Self::load).
+    ///
+    /// Default: it waits for ever.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be dropped at any time, and called again.
+    fn changed(&self, key: &Key, since: u64) -> impl Future<Output = ()> + Send {
+        let _ = (key, since);
+        pending()
+    }
 }
 
 /// What became of a record that was to be stored.
@@ -175,5 +195,9 @@ impl<S: TokenStore> TokenStore for Arc<S> {
 
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send {
         S::release(self, lease)
+    }
+
+    fn changed(&self, key: &Key, since: u64) -> impl Future<Output = ()> + Send {
+        S::changed(self, key, since)
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::pending, sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::timeout_at};
 
@@ -15,8 +15,10 @@ use crate::{
     token::TokenSet,
 };
 
+mod hint;
 mod renewal;
 
+use hint::Listener;
 use renewal::Renewal;
 
 /// A source that keeps what another one obtains in a store.
@@ -227,6 +229,16 @@ impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
             return outcome;
         }
         Renewal::new(self, &mut state, &cx)?.run().await
+    }
+
+    /// Waits for a token that another process stored.
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        let who = self.state.lock().await.who.clone();
+        match who {
+            Some(who) => Listener::new(self, who, &cx).adopted().await,
+            // There was no fetch, which finds whose record it is.
+            None => pending().await,
+        }
     }
 
     /// Revokes the newest tokens, and marks the record, so that no other process uses them. All who

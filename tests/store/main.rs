@@ -10,9 +10,12 @@ mod bound;
 mod clock;
 mod failing;
 mod harness;
+mod hint;
 mod lost;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_hints;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_leases;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]

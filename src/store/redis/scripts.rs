@@ -44,10 +44,11 @@ return {0, false, redis.call('PTTL', KEYS[2])}
 ";
 
 /// Stores the record, if the stored generation is the expected one, and, where that is asked, if the
-/// lease is still the owner's.
+/// lease is still the owner's. Then says so, which must not matter: whoever may not, or is not heard,
+/// has stored it all the same.
 ///
 /// Keys: record, lease. Arguments: expected generation, generation, record, owner, whether the lease
-/// must be held, milliseconds to live or 0. Gives `{1, false}`; `{0, record}` if the generation is
+/// must be held, milliseconds to live or 0, the channel to say it on or nothing. Gives `{1, false}`; `{0, record}` if the generation is
 /// another one; `{2, false}` if the lease is gone.
 const SAVE: &str = r"
 if ARGV[5] == '1' and redis.call('GET', KEYS[2]) ~= ARGV[4] then
@@ -62,6 +63,9 @@ if ARGV[6] == '0' then
     redis.call('PERSIST', KEYS[1])
 else
     redis.call('PEXPIRE', KEYS[1], ARGV[6])
+end
+if ARGV[7] ~= '' then
+    redis.pcall('PUBLISH', ARGV[7], ARGV[2])
 end
 return {1, false}
 ";

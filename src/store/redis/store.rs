@@ -17,6 +17,7 @@ use super::{
         seal::{Closed, Envelope, Place, seal},
     },
     builder::RedisStoreBuilder,
+    hints::Hints,
     scripts::Scripts,
 };
 use crate::{
@@ -68,6 +69,7 @@ struct Inner {
     settings: Settings,
     scripts: Scripts,
     connection: Mutex<Option<ConnectionManager>>,
+    hints: Hints,
 }
 
 pub(super) struct Settings {
@@ -92,13 +94,19 @@ impl RedisStore {
 
     pub(super) fn with(client: Client, settings: Settings) -> Self {
         let (scripts, connection) = (Scripts::new(), Mutex::new(None));
-        Self(Arc::new(Inner { client, settings, scripts, connection }))
+        let hints = Hints::new(client.clone());
+        Self(Arc::new(Inner { client, settings, scripts, connection, hints }))
     }
 
     /// The names of a record and of its lease. The braces keep them on one node of a cluster.
     fn names(&self, key: &Key) -> (String, String) {
         let prefix = &self.0.settings.prefix;
         (format!("{prefix}:{{{key}}}"), format!("{prefix}:{{{key}}}:lease"))
+    }
+
+    /// The channel on which it is said that a record was renewed.
+    fn channel(&self, key: &Key) -> String {
+        format!("{}:{{{key}}}:renewed", self.0.settings.prefix)
     }
 
     /// The connection, which is made when it is first used, and anew after it broke.
@@ -171,8 +179,12 @@ impl TokenStore for RedisStore {
     async fn load(&self, key: &Key) -> Result<Option<Record>, Error> {
         let mut script = self.0.scripts.read.prepare_invoke();
         script.key(self.names(key).0);
+        let (channel, hints) = (self.channel(key), &self.0.hints);
+        let said = hints.said(&channel);
         let sealed = self.call(&script).await?;
-        self.open(sealed, key).await
+        let record = self.open(sealed, key).await?;
+        hints.correct(&channel, said, record.as_ref().map_or(0, Record::generation));
+        Ok(record)
     }
 
     async fn acquire(
@@ -230,6 +242,8 @@ impl TokenStore for RedisStore {
         // Only to send a refresh token takes the lease. What it was sent for is judged by its
         // generation, however late it comes.
         let must_own = record.state() == RecordState::Intent;
+        let is_renewed = record.state() == RecordState::Clean;
+        let channel = if is_renewed { self.channel(&key) } else { String::new() };
         let (record_name, lease_name) = self.names(&key);
         let mut script = self.0.scripts.save.prepare_invoke();
         script
@@ -240,7 +254,8 @@ impl TokenStore for RedisStore {
             .arg(sealed)
             .arg(&lease.owner)
             .arg(u8::from(must_own))
-            .arg(milliseconds(time_to_live(record)));
+            .arg(milliseconds(time_to_live(record)))
+            .arg(channel);
         let (outcome, stored): (u8, Option<Vec<u8>>) = self.call(&script).await?;
         match outcome {
             1 => Ok(Saved::Stored),
@@ -254,6 +269,10 @@ impl TokenStore for RedisStore {
         script.key(self.names(&lease.key).1).arg(&lease.owner);
         // If it fails, the lease ends by itself.
         let _: Result<i64, _> = self.call(&script).await;
+    }
+
+    async fn changed(&self, key: &Key, since: u64) {
+        self.0.hints.above(self.channel(key), since).await;
     }
 }
 
