@@ -94,6 +94,14 @@ impl TokenStore for MemoryStore {
         drop(lease);
     }
 
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let _lease = self.acquire(key, deadline).await?;
+        if let Some(slot) = self.slots().get_mut(key) {
+            slot.record = None;
+        }
+        Ok(())
+    }
+
     async fn changed(&self, key: &Key, since: u64) {
         let mut changes = self.slots().entry(*key).or_default().changes.subscribe();
         if changes.wait_for(|generation| *generation > since).await.is_err() {

@@ -138,6 +138,19 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Gives the right back, at once.
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send;
 
+    /// Waits for the right to renew a record, and removes it, with all copies of earlier ones: no
+    /// secret of it is left. Also one that cannot be read; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when somebody else has the right until the
+    /// deadline; [`ErrorKind::Store`](crate::ErrorKind::Store) when it is not known to be removed.
+    fn remove(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Waits until a record may have been stored whose generation is above `since`, at once if that
     /// has happened before.
     ///
@@ -195,6 +208,14 @@ impl<S: TokenStore> TokenStore for Arc<S> {
 
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send {
         S::release(self, lease)
+    }
+
+    fn remove(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        S::remove(self, key, deadline)
     }
 
     fn changed(&self, key: &Key, since: u64) -> impl Future<Output = ()> + Send {

@@ -294,6 +294,12 @@ impl TokenStore for TestStore {
         drop(lease);
     }
 
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let _lease = self.acquire(key, deadline).await?;
+        self.slot(key, |slot| slot.record = None);
+        Ok(())
+    }
+
     async fn changed(&self, key: &Key, since: u64) {
         let (changes, hints) = {
             let inner = self.inner.lock().unwrap();

@@ -22,6 +22,7 @@ mod redis_leases;
 mod redis_masters;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
+mod removed;
 mod revoked;
 mod shared;
 mod start;

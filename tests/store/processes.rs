@@ -91,9 +91,9 @@ async fn serve(source: impl TokenSource, time: Duration) {
     let started = Instant::now();
     let (mut missed, mut made) = (0, 0);
     while started.elapsed() < time {
-        for _ in 0..20 {
+        for _ in 0..10 {
             missed += u32::from(tokens.current().is_none());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let request = reqwest::Request::new(reqwest::Method::GET, api.parse().unwrap());
         match client.ready().await.unwrap().call(request).await {

@@ -149,7 +149,8 @@ async fn f46_messages_that_are_doubled_reordered_or_bogus_cause_no_token_request
     let started = Instant::now();
     until("the end of the flood", || flood.try_wait().unwrap().is_some()).await;
     tokio::time::sleep(Duration::from_secs(3).saturating_sub(started.elapsed())).await;
-    let (looks, seconds) = (reads(&redis) - before, started.elapsed().as_secs() as usize);
+    let (looks, seconds) =
+        (reads(&redis) - before, usize::try_from(started.elapsed().as_secs()).unwrap());
     assert!((2..=2 * (2 + seconds)).contains(&looks), "{looks} reads in {seconds} s");
     assert_eq!((first.token(), second.token()), (token.clone(), token));
     assert_eq!(server.token_request_count(), 0);

@@ -11,6 +11,7 @@ pub(super) struct Scripts {
     pub(super) acquire: Script,
     pub(super) save: Script,
     pub(super) release: Script,
+    pub(super) remove: Script,
 }
 
 impl Scripts {
@@ -20,6 +21,7 @@ impl Scripts {
             acquire: Script::new(ACQUIRE),
             save: Script::new(SAVE),
             release: Script::new(RELEASE),
+            remove: Script::new(REMOVE),
         }
     }
 }
@@ -78,4 +80,14 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end
 return 0
+";
+
+/// Removes the record, and gives the lease back, if it is still the owner's.
+///
+/// Keys: record, lease. Arguments: owner.
+const REMOVE: &str = r"
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+    redis.call('DEL', KEYS[2])
+end
+return redis.call('DEL', KEYS[1])
 ";

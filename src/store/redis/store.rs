@@ -30,8 +30,9 @@ use crate::{
 ///
 /// Records are sealed (XChaCha20-Poly1305) before they leave the process, and bound to their place.
 /// The right to renew one is a lease, which expires by itself when its holder is gone. Whoever's
-/// renewal is due first takes it; the others find the new token when theirs is due. No request
-/// waits for Redis: each process serves its token from memory.
+/// renewal is due first takes it. The others hear of it by pub/sub, on a connection of its own, and
+/// have the new token within half a second; whoever hears nothing finds it when its own is due. No
+/// request waits for Redis: each process serves its token from memory.
 ///
 /// While Redis is away, tokens in memory go on. A grant that spends nothing is renewed without it;
 /// for a rotating refresh token, [`WithoutStore`](super::super::WithoutStore) decides. When Redis
@@ -148,6 +149,38 @@ impl RedisStore {
         })
     }
 
+    /// Takes the lease, and reads the record as it was then.
+    async fn take(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<(RedisLease, Option<Vec<u8>>), Error> {
+        let owner = owner()?;
+        let (record, lease) = self.names(key);
+        let time = self.0.settings.lease;
+        let mut script = self.0.scripts.acquire.prepare_invoke();
+        script.key(record).key(lease).arg(&owner).arg(milliseconds(time));
+        loop {
+            // Before it is asked for: the lease is never longer than we think.
+            let until = Instant::now() + time;
+            let (taken, sealed, rest): (u8, Option<Vec<u8>>, i64) = self.call(&script).await?;
+            if taken == 1 {
+                return Ok((RedisLease { key: *key, owner, until }, sealed));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "another process renews the stored token, and is not done in time",
+                ));
+            }
+            let rest = Duration::from_millis(rest.try_into().unwrap_or(POLL_MS));
+            // Each at another time, so that they do not all ask at once.
+            let pause = POLL.mul_f64(0.5 + fastrand::f64()).min(rest + Duration::from_millis(1));
+            sleep(left.min(pause)).await;
+        }
+    }
+
     async fn open(&self, sealed: Option<Vec<u8>>, key: &Key) -> Result<Option<Record>, Error> {
         let Some(sealed) = sealed else { return Ok(None) };
         let opened = match Envelope::parse(&sealed) {
@@ -160,7 +193,7 @@ impl RedisStore {
             Err(Closed::Damaged) => {
                 let message = format!(
                     "the stored token {} does not open: it was changed, or sealed with another key \
-                     of that name. To start over, delete it",
+                     of that name. To start over, delete it (`Persisted::forget`)",
                     self.names(key).0
                 );
                 Err(Error::new(ErrorKind::Store, message))
@@ -192,36 +225,13 @@ impl TokenStore for RedisStore {
         key: &Key,
         deadline: Instant,
     ) -> Result<(RedisLease, Option<Record>), Error> {
-        let owner = owner()?;
-        let (record, lease) = self.names(key);
-        let time = self.0.settings.lease;
-        let mut script = self.0.scripts.acquire.prepare_invoke();
-        script.key(record).key(lease).arg(&owner).arg(milliseconds(time));
-        loop {
-            // Before it is asked for: the lease is never longer than we think.
-            let until = Instant::now() + time;
-            let (taken, sealed, rest): (u8, Option<Vec<u8>>, i64) = self.call(&script).await?;
-            if taken == 1 {
-                let lease = RedisLease { key: *key, owner, until };
-                return match self.open(sealed, key).await {
-                    Ok(record) => Ok((lease, record)),
-                    Err(error) => {
-                        self.release(lease).await;
-                        Err(error)
-                    }
-                };
+        let (lease, sealed) = self.take(key, deadline).await?;
+        match self.open(sealed, key).await {
+            Ok(record) => Ok((lease, record)),
+            Err(error) => {
+                self.release(lease).await;
+                Err(error)
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    "another process renews the stored token, and is not done in time",
-                ));
-            }
-            let rest = Duration::from_millis(rest.try_into().unwrap_or(POLL_MS));
-            // Each at another time, so that they do not all ask at once.
-            let pause = POLL.mul_f64(0.5 + fastrand::f64()).min(rest + Duration::from_millis(1));
-            sleep(left.min(pause)).await;
         }
     }
 
@@ -269,6 +279,15 @@ impl TokenStore for RedisStore {
         script.key(self.names(&lease.key).1).arg(&lease.owner);
         // If it fails, the lease ends by itself.
         let _: Result<i64, _> = self.call(&script).await;
+    }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let (lease, _) = self.take(key, deadline).await?;
+        let (record, lease_name) = self.names(key);
+        let mut script = self.0.scripts.remove.prepare_invoke();
+        script.key(record).key(lease_name).arg(&lease.owner);
+        let _: i64 = self.call(&script).await?;
+        Ok(())
     }
 
     async fn changed(&self, key: &Key, since: u64) {
