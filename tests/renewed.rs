@@ -197,9 +197,12 @@ async fn a_token_that_was_refused_is_not_served_again() {
     let source = Source::new("mine", [Step::Wait, Step::Token(SECOND, "mine-1")]);
     let tokens = source.spawn();
     tokens.ready().await.unwrap();
+    // So that it is fetched at once, and fails.
+    sleep(SECOND).await;
     source.state().failing = Some(ErrorKind::InvalidClient);
     tokens.reject(1);
     sleep(SECOND * 10).await;
+    assert_eq!(source.state().calls.len(), 3, "it was heard of, and listened again");
     assert_eq!(current(&tokens), None);
     assert_eq!(tokens.status().epoch(), 1);
 }
