@@ -47,3 +47,5 @@ mod keyring;
 mod processes;
 #[cfg(all(feature = "store-file", unix))]
 mod temporary;
+#[cfg(all(feature = "store-file", target_os = "linux"))]
+mod user_space;

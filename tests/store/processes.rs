@@ -80,14 +80,19 @@ async fn work(store: impl TokenStore) {
     say("done");
 }
 
-/// Serves for a while: makes requests, and tells of each that failed, and how often there was no
-/// token.
+/// Serves for a while, once all are ready: makes requests, and tells of each that failed, and how
+/// often there was no token.
 async fn serve(source: impl TokenSource, time: Duration) {
     let api = set("TEST_API");
     let tokens = TokenHandle::spawn(source);
     tokens.ready().await.unwrap();
     let layer = OAuthLayer::new(tokens.clone(), api.parse().unwrap());
     let mut client = layer.layer(reqwest::Client::new());
+    let meeting = PathBuf::from(set("TEST_MEETING"));
+    fs::write(meeting.join(std::process::id().to_string()), "ready").unwrap();
+    while !meeting.join("go").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let started = Instant::now();
     let (mut missed, mut made) = (0, 0);
     while started.elapsed() < time {
@@ -126,8 +131,9 @@ pub(crate) struct Job<'a> {
     pub(crate) initial: &'a str,
     pub(crate) count: usize,
     pub(crate) forced: bool,
-    /// To serve for as long, with requests to this API.
-    pub(crate) serve: Option<(Duration, &'a ProtectedApi)>,
+    /// To serve for as long, with requests to this API, once there is a file `go` in the folder where
+    /// each process makes one when it is ready.
+    pub(crate) serve: Option<(Duration, &'a ProtectedApi, &'a Temporary)>,
     pub(crate) lock_wait: Duration,
     pub(crate) lease: Duration,
     pub(crate) fail_point: Option<String>,
@@ -168,7 +174,8 @@ impl<'a> Job<'a> {
         if self.forced {
             command.env("TEST_FORCED", "1");
         }
-        if let Some((time, api)) = self.serve {
+        if let Some((time, api, meeting)) = self.serve {
+            command.env("TEST_MEETING", meeting.path());
             command.env("TEST_SERVE_SECONDS", time.as_secs().to_string());
             command.env("TEST_API", api.url());
         }
