@@ -198,8 +198,10 @@ fn what_is_wrong_is_said_in_words_that_help() {
         ("consent_required", "refuses the request"),
     ] {
         let text = error(400, JSON, &format!(r#"{{"error":"{code}"}}"#)).to_string();
-        assert!(text.contains(words), "{text}");
+        assert!(text.contains(words) && !text.contains("no error code"), "{text}");
     }
+    let text = error(400, JSON, r#"{"message":"no"}"#).to_string();
+    assert!(!text.contains("no error code"), "{text}");
     let text = error(408, JSON, "{}").to_string();
     assert!(text.contains("gave up waiting"), "{text}");
 }
