@@ -40,7 +40,6 @@ fn f36_f60_a_folder_on_a_user_space_file_system_is_refused() {
 
 #[tokio::test]
 #[ignore = "it is run by another test, in a process of its own"]
-#[expect(clippy::print_stdout, reason = "that is how it tells")]
 async fn child() {
     let Ok(folder) = env::var("TEST_FOLDER") else { return };
     let kernel = File::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
@@ -60,11 +59,11 @@ async fn child() {
 fn serve(mut kernel: File) {
     let mut request = vec![0; 1 << 18];
     while let Ok(length) = kernel.read(&mut request) {
-        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
-        let unique = &request[8..16];
+        let opcode = u32::from_ne_bytes(request.get(4..8).unwrap().try_into().unwrap());
+        let unique = request.get(8..16).unwrap();
         assert!(length >= 40, "a request has a header");
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let (error, body): (i32, Vec<u8>) = match word(4) {
+        let (error, body): (i32, Vec<u8>) = match opcode {
             // FUSE_INIT: the version, and mostly zeros.
             26 => (0, words(&[7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
             // FUSE_GETATTR: the inode 1, a folder of root's with mode 0700.
