@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 use tower_oauth::{
-    ErrorKind, Rejection, State, TokenHandle,
+    ErrorKind, Rejection, State, Status, TokenHandle,
     observe::{Event, FetchReason},
 };
 
@@ -797,7 +797,7 @@ async fn a_subscriber_is_told_of_what_changes_and_of_nothing_else() {
     let told = Instant::now();
     assert!(told - started < secs(1300) && next > told && next - told <= secs(30));
     // Not only when something else is told as well, and not too late.
-    let second = status.wait_for(|s| s.is_fetching()).await.unwrap().clone();
+    let second = status.wait_for(Status::is_fetching).await.unwrap().clone();
     assert_eq!((second.next_attempt(), second.failures()), (None, 1));
     assert!(next.saturating_duration_since(Instant::now()) < Duration::from_millis(50));
     status.wait_for(|s| s.failures() == 0 && s.next_attempt().is_some()).await.unwrap();
