@@ -164,10 +164,7 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
     assert!(source.count() <= fetches + 1, "callers start no requests of their own");
     source.otherwise(Step::Token(secs(100)));
     let mut status = tokens.subscribe();
-    timeout(secs(31), status.wait_for(Status::is_ready))
-        .await
-        .expect("within one cap")
-        .unwrap();
+    timeout(secs(31), status.wait_for(Status::is_ready)).await.expect("within one cap").unwrap();
     value(&tokens).await;
 }
 
@@ -583,6 +580,27 @@ async fn f27_the_refresher_ends_with_the_last_handle() {
     }
     settle().await;
     assert!(alive() <= before + 1, "{} tasks are left", alive() - before);
+}
+
+/// The server may have rotated the refresh token by then.
+#[tokio::test(start_paused = true)]
+async fn f22_a_fetch_goes_on_to_its_end_when_its_refresher_is_dropped() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    let (tokens, refresher) = TokenHandle::pair(tower_oauth::source_fn(move |_| {
+        let count = count.clone();
+        async move {
+            sleep(secs(1)).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            tower_oauth::TokenSet::bearer("t")
+        }
+    }));
+    let task = tokio::spawn(refresher);
+    settle().await;
+    task.abort();
+    sleep(secs(2)).await;
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
+    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
 }
 
 #[tokio::test(start_paused = true)]
