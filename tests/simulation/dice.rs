@@ -1,0 +1,43 @@
+//! All chance of a run: one generator, made of the seed.
+
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// Draws. What is drawn depends on the seed and on the order of draws, and on nothing else.
+pub(crate) struct Dice(Mutex<fastrand::Rng>);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    fn rng(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn chance(&self, probability: f64) -> bool {
+        self.rng().f64() < probability
+    }
+
+    pub(crate) fn below(&self, end: usize) -> usize {
+        self.rng().usize(..end)
+    }
+
+    pub(crate) fn pick<T: Copy>(&self, among: &[T]) -> T {
+        among[self.below(among.len())]
+    }
+
+    /// Seconds, each order of magnitude as likely as the others.
+    pub(crate) fn seconds(&self, least: f64, most: f64) -> Duration {
+        let draw = self.rng().f64();
+        Duration::from_secs_f64(least * (most / least).powf(draw))
+    }
+
+    /// The time to the next of events that come at random.
+    pub(crate) fn gap(&self, mean: Duration) -> Duration {
+        let draw = self.rng().f64().max(1e-6);
+        mean.mul_f64(-draw.ln())
+    }
+}

@@ -1,0 +1,108 @@
+//! Refresh tokens: that the newest survives.
+
+use super::{Cause, Invariant::I8, Key, Ledger, facts::Spent};
+
+impl Ledger {
+    /// A refresh token was spent for another one.
+    pub(crate) fn rotated(&mut self, key: Key, old: usize, new: usize) {
+        self.say(format!("refresh token {old} of key {key} is replaced by {new}"));
+        self.count("rotated");
+        let spent = Spent { key, at: self.now.boot, successor: new, lost: false };
+        self.spent.insert(old, spent);
+    }
+
+    /// The answer with this access token, and perhaps a new refresh token, did not arrive in a form
+    /// that is of use.
+    pub(crate) fn lost(&mut self, key: Key, refresh_token: Option<usize>) {
+        self.say(format!("an answer for key {key} is lost"));
+        self.count("lost answer");
+        self.credit(key, Cause::Lost);
+        if let Some(new) = refresh_token {
+            self.know(key, |successor| successor == new, false);
+        }
+    }
+
+    /// The answer with this new refresh token was read to its end.
+    pub(crate) fn delivered(&mut self, key: Key, refresh_token: usize) {
+        self.know(key, |successor| successor == refresh_token, true);
+    }
+
+    fn know(&mut self, key: Key, which: impl Fn(usize) -> bool, known: bool) {
+        for spent in self.spent.values_mut() {
+            if spent.key == key && which(spent.successor) {
+                spent.lost = !known;
+            }
+        }
+    }
+
+    /// A record with this refresh token is stored.
+    pub(crate) fn stored(
+        &mut self,
+        key: Key,
+        record: &str,
+        generation: u64,
+        refresh_token: Option<usize>,
+    ) {
+        self.say(format!("generation {generation} of key {key} is stored, with {refresh_token:?}"));
+        let Some(new) = refresh_token else { return };
+        let stored = self.stored.entry((key, record.to_owned())).or_default();
+        let before = *stored;
+        *stored = new.max(before);
+        self.require(I8, new >= before, || {
+            format!("refresh token {new} of key {key} is stored over {before}, which is newer")
+        });
+    }
+
+    /// A process is gone, with all that it had not stored.
+    pub(crate) fn crashed(&mut self, instance: usize) {
+        self.say(format!("{instance} is gone"));
+        self.count("crash");
+        let holder = &mut self.instances[instance];
+        holder.gone = true;
+        holder.held = None;
+        let (key, persisted) = (holder.key, holder.persisted);
+        self.requests.retain(|_, request| request.instance != instance);
+        self.credit(key, if persisted { Cause::Crashed } else { Cause::Started });
+        self.forget_unsaved(key);
+    }
+
+    /// A handle was dropped; requests under way may still hold it, and a fetch goes on.
+    pub(crate) fn left(&mut self, instance: usize) {
+        self.say(format!("the handle of {instance} is dropped"));
+        self.count("handle dropped");
+        let holder = &self.instances[instance];
+        let (key, persisted) = (holder.key, holder.persisted);
+        if persisted {
+            self.forget_unsaved(key);
+        } else {
+            self.credit(key, Cause::Started);
+        }
+    }
+
+    /// What was delivered and not stored is gone with its process.
+    fn forget_unsaved(&mut self, key: Key) {
+        let stored = self.stored.iter().filter(|((one, _), _)| *one == key).map(|(_, new)| *new);
+        let stored = stored.max().unwrap_or_default();
+        self.know(key, |successor| successor > stored, false);
+    }
+
+    /// A spent refresh token came back after its grace, and the server ended the grant.
+    pub(crate) fn reused(&mut self, key: Key, old: usize) {
+        self.say(format!("refresh token {old} of key {key} comes back, spent"));
+        self.count("reuse");
+        let spent = self.spent.get(&old).copied();
+        let lost = spent.is_some_and(|spent| spent.lost);
+        self.require(I8, lost, || {
+            format!("key {key} sent refresh token {old}, and had a newer one: {spent:?}")
+        });
+        self.keys.entry(key).or_default().ended = true;
+    }
+
+    /// Somebody gave access again.
+    pub(crate) fn granted_again(&mut self, key: Key) {
+        self.say(format!("key {key} is given access again"));
+        self.count("granted again");
+        self.keys.entry(key).or_default().ended = false;
+        self.credit(key, Cause::Started);
+    }
+}
