@@ -104,7 +104,7 @@ fn cast(world: &World) -> Cast {
     let book = Book::default();
     let dice = world.dice();
     let grace = [0, 5, 30, 600].map(Duration::from_secs);
-    let lifetimes = [60, 300, 900, 3600, 7200].map(Duration::from_secs);
+    let lifetimes = [120, 600, 900, 1800, 3600, 7200].map(Duration::from_secs);
     for key in 0..KEYS {
         let grace = ROTATING.contains(&key).then(|| dice.pick(&grace));
         let terms = Terms { lifetime: dice.pick(&lifetimes), grace };

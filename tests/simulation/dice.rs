@@ -1,7 +1,7 @@
 //! All chance of a run: one generator, made of the seed.
 
 use std::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,11 +14,16 @@ impl Dice {
     }
 
     fn rng(&self) -> MutexGuard<'_, fastrand::Rng> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn chance(&self, probability: f64) -> bool {
         self.rng().f64() < probability
+    }
+
+    /// Any part of a whole.
+    pub(crate) fn part(&self) -> f64 {
+        self.rng().f64()
     }
 
     pub(crate) fn below(&self, end: usize) -> usize {

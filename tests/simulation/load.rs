@@ -27,21 +27,21 @@ async fn go_on(world: &World, send: impl Fn()) {
         match dice.below(3) {
             0 => sleep(dice.seconds(60.0, 4.0 * 3600.0)).await,
             1 => {
-                let gap = dice.seconds(0.5, 300.0);
-                for _ in 0..3 + dice.below(15) {
+                let gap = dice.seconds(1.0, 900.0);
+                for _ in 0..2 + dice.below(8) {
                     send();
                     sleep(dice.gap(gap)).await;
                 }
             }
             _ => {
                 let at_once = dice.chance(0.5);
-                for _ in 0..5 + dice.below(40) {
+                for _ in 0..3 + dice.below(20) {
                     send();
                     if !at_once {
                         sleep(dice.gap(Duration::from_millis(30))).await;
                     }
                 }
-                sleep(dice.gap(Duration::from_secs(600))).await;
+                sleep(dice.gap(Duration::from_secs(1800))).await;
             }
         }
     }
@@ -53,7 +53,7 @@ pub(crate) async fn calm(world: &World, cast: &Cast) {
     let start = world.now().at;
     let mut granted = false;
     while world.now().at < start + CALM_FOR {
-        sleep(world.dice().seconds(20.0, 60.0)).await;
+        sleep(world.dice().seconds(30.0, 180.0)).await;
         let passed = world.now().at - start;
         if !granted && passed > UNTIL_GRANTED {
             granted = true;

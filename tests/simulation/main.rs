@@ -70,6 +70,8 @@ fn f59_one_virtual_day_of_faults_keeps_every_invariant() {
     if seed.is_some() {
         println!("{}", run.ledger.history.before(usize::MAX, usize::MAX));
     }
+    println!("{} lines logged, {} lines of history", run.log_lines, run.ledger.history.len());
+    println!("{:#?}", run.ledger.counts);
     assert!(run.log_lines > 100, "nothing was logged");
     if let Some(report) = run.ledger.report() {
         panic!("{report}");

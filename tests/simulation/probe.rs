@@ -51,6 +51,15 @@ impl Life {
         self.0.state.lock().unwrap().polls_left = Some(polls);
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.state.lock().unwrap().dead
+    }
+
+    /// Wakes who waits for the end.
+    pub(crate) fn tell(&self) {
+        self.0.ended.notify_one();
+    }
+
     pub(crate) async fn ended(&self) {
         self.0.ended.notified().await;
     }

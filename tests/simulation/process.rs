@@ -92,6 +92,7 @@ impl Seat {
         let instance = {
             let mut ledger = self.world.ledger();
             let persisted = self.store.is_some();
+            ledger.keys.entry(self.key).or_default().persisted = persisted;
             ledger.instances.push(Instance { key: self.key, persisted, ..Instance::default() });
             ledger.instances.len() - 1
         };
@@ -121,7 +122,12 @@ impl Seat {
         match &self.store {
             None => self.handle(source, instance, life),
             Some(store) => {
+                let world = self.world.clone();
                 let mut persisted = Persisted::new(source, store.clone())
+                    .observer(move |event: &Event<'_>| {
+                        let name = format!("{event:?}");
+                        world.ledger().say(format!("{instance}: {}", name.lines().next().unwrap()));
+                    })
                     .lock_wait(Duration::from_secs(8))
                     .without_store(WithoutStore::Wait);
                 if self.named {
@@ -163,6 +169,9 @@ impl Seat {
             let life = self.process().as_ref().map(|process| process.life.clone());
             if let Some(life) = life {
                 life.ended().await;
+                if !life.is_over() {
+                    continue; // only the handle was made anew
+                }
                 self.stop();
                 if !self.world.is_calm() {
                     sleep(self.world.dice().seconds(0.1, 600.0)).await;
@@ -189,8 +198,10 @@ impl Seat {
         let Some(mut process) = process else { return };
         process.requests.detach_all();
         self.world.ledger().left(process.caller.instance);
+        let life = process.life.clone();
         drop(process);
         self.start();
+        life.tell();
     }
 
     /// Sends a request, on a task of its own; the process' end is its end.

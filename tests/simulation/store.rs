@@ -59,6 +59,12 @@ impl SharedStore {
         Error::new(ErrorKind::Store, what)
     }
 
+    fn busy(&self) -> Error {
+        self.world.ledger().count("lease busy");
+        self.world.store_trouble(self.key);
+        Error::new(ErrorKind::Timeout, "somebody else has the lease")
+    }
+
     /// A call takes time, and may fail.
     async fn call(&self) -> Result<(), Error> {
         let (world, key) = (&self.world, self.key);
@@ -102,7 +108,7 @@ impl SharedStore {
                 return Ok(Lease { record, number, until, _guard: None });
             }
             if now >= deadline {
-                return Err(busy());
+                return Err(self.busy());
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -128,7 +134,7 @@ impl TokenStore for SharedStore {
             Some(length) => self.take_lease(&name, length, deadline).await?,
             None => {
                 let lock = self.with(&name, |stored| stored.lock.clone());
-                let guard = timeout_at(deadline, lock.lock_owned()).await.map_err(|_| busy())?;
+                let guard = timeout_at(deadline, lock.lock_owned()).await.map_err(|_| self.busy())?;
                 Lease { record: name.clone(), number: 0, until: None, _guard: Some(guard) }
             }
         };
@@ -155,10 +161,14 @@ impl TokenStore for SharedStore {
         }
         let json = record.to_json().expose().to_owned();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
-        let token = value.get("refresh_token").and_then(|token| token.as_str());
-        let token = token.and_then(|token| canary::number_of("rt", token));
+        let number = |name: &str, kind| {
+            let token = value.get(name).and_then(|token| token.as_str());
+            token.and_then(|token| canary::number_of(kind, token))
+        };
+        let (access, refresh) = (number("access_token", "at"), number("refresh_token", "rt"));
         self.with(&lease.record, |stored| stored.json = Some(json));
-        self.world.ledger().stored(self.key, &lease.record, record.generation(), token);
+        let generation = record.generation();
+        self.world.ledger().stored(self.key, &lease.record, generation, access, refresh);
         // It is stored, but the answer does not say so.
         if self.world.befalls(0.01) {
             return Err(self.failed("nobody knows"));
@@ -173,10 +183,6 @@ impl TokenStore for SharedStore {
             }
         });
     }
-}
-
-fn busy() -> Error {
-    Error::new(ErrorKind::Timeout, "somebody else has the lease")
 }
 
 impl fmt::Debug for SharedStore {

@@ -92,7 +92,7 @@ impl Weather {
                 Trouble::IssuerHasty | Trouble::ApiRefuses => 600.0,
                 _ => 7200.0,
             };
-            let from = dice.gap(end / 2).min(end);
+            let from = end.mul_f64(dice.part());
             let until = (from + dice.seconds(10.0, most)).min(end);
             let key = dice.chance(0.5).then(|| dice.below(keys));
             Spell { trouble, key, from, until }

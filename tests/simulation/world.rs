@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, atomic::{AtomicU64, Ordering}},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicU64, Ordering}},
     time::Duration,
 };
 
@@ -63,7 +63,7 @@ impl World {
     /// The ledger, at the time of now.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         let now = self.now();
-        let mut ledger = self.0.ledger.lock().unwrap();
+        let mut ledger = self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.now = now;
         ledger
     }

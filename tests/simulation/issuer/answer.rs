@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use tower_oauth::time::Clock;
 
 use super::{Broken, fault::Way};
-use crate::{ledger::Key, world::World};
+use crate::{ledger::Serial, world::World};
 
 /// An answer as the server meant it.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) struct Reply {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Issued {
+    pub(super) serial: Serial,
     pub(super) refresh_token: Option<usize>,
     pub(super) useful: bool,
 }
@@ -83,7 +84,6 @@ impl From<(StatusCode, &'static str)> for Reply {
 /// Tells the ledger what becomes of an answer.
 pub(super) struct Delivery {
     world: World,
-    key: Key,
     instance: usize,
     issued: Option<Issued>,
     wait: Option<Duration>,
@@ -91,9 +91,9 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn new(world: &World, key: Key, instance: usize, reply: &Reply) -> Self {
+    pub(super) fn new(world: &World, instance: usize, reply: &Reply) -> Self {
         let (issued, wait) = (reply.issued, reply.wait);
-        Self { world: world.clone(), key, instance, issued, wait, read: false }
+        Self { world: world.clone(), instance, issued, wait, read: false }
     }
 }
 
@@ -104,13 +104,9 @@ impl Drop for Delivery {
             ledger.told_to_wait(self.instance, wait);
         }
         match self.issued {
-            Some(Issued { refresh_token, useful }) if !(self.read && useful) => {
-                ledger.lost(self.key, refresh_token);
-            }
-            Some(Issued { refresh_token: Some(refresh_token), .. }) => {
-                ledger.delivered(self.key, refresh_token);
-            }
-            _ => {}
+            Some(Issued { serial, useful, .. }) if !(self.read && useful) => ledger.lost(serial),
+            Some(Issued { serial, refresh_token, .. }) => ledger.delivered(serial, refresh_token),
+            None => {}
         }
     }
 }

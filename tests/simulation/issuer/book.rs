@@ -169,7 +169,7 @@ impl Book {
         let members = members(asked.key, serial, refresh_token, shape, lifetime);
         let mut reply = Reply::json(StatusCode::OK, Value::Object(members).to_string());
         let useful = !matches!(shape, Shape::UnknownType | Shape::BadToken);
-        reply.issued = Some(Issued { refresh_token, useful });
+        reply.issued = Some(Issued { serial, refresh_token, useful });
         reply
     }
 }

@@ -92,7 +92,7 @@ impl Issuer {
                 Some(reply) => reply,
                 None => self.book.answer(&self.world, &asked, fault.shape, arrived),
             };
-            let delivery = Delivery::new(&self.world, asked.key, self.instance, &reply);
+            let delivery = Delivery::new(&self.world, self.instance, &reply);
             sleep(fault.delay).await;
             match fault.way {
                 Way::Hangs => {

@@ -110,7 +110,10 @@ pub(crate) struct Fetching {
 /// What is known of the token requests of a key.
 #[derive(Debug, Default)]
 pub(crate) struct KeyFacts {
-    /// From when on the last token may be renewed.
+    /// Its processes share their tokens.
+    pub(crate) persisted: bool,
+    /// The last token that arrived, and from when on it may be renewed.
+    pub(crate) last: Option<Serial>,
     pub(crate) due: Duration,
     /// What allows an issue before the last token is due.
     pub(crate) credits: Vec<(Duration, Cause)>,
@@ -121,8 +124,6 @@ pub(crate) struct KeyFacts {
 /// Why a token may be asked for before the last one is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The answer did not arrive, or was of no use.
-    Lost,
     Rejected,
     Requested,
     WallJump,
@@ -140,6 +141,11 @@ pub(crate) struct Token {
     /// How long the API takes it.
     pub(crate) lifetime: Duration,
     pub(crate) revoked: bool,
+    /// When the request for it arrived, whether that was before the last one was due, and from when
+    /// on it may be renewed.
+    pub(crate) arrived: Duration,
+    pub(crate) early: bool,
+    pub(crate) due: Duration,
     /// How far the wall clock was set back since: who reads the token from a store cannot know.
     pub(crate) set_back: Duration,
     /// The machine slept since: a timer may be late.

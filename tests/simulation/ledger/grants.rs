@@ -1,30 +1,31 @@
 //! Refresh tokens: that the newest survives.
 
-use super::{Cause, Invariant::I8, Key, Ledger, facts::Spent};
+use super::{Cause, Invariant::I8, Key, Ledger, Serial, facts::Spent};
 
 impl Ledger {
-    /// A refresh token was spent for another one.
+    /// A refresh token was spent for another one, which nobody has until it is delivered.
     pub(crate) fn rotated(&mut self, key: Key, old: usize, new: usize) {
         self.say(format!("refresh token {old} of key {key} is replaced by {new}"));
         self.count("rotated");
-        let spent = Spent { key, at: self.now.boot, successor: new, lost: false };
+        let spent = Spent { key, at: self.now.boot, successor: new, lost: true };
         self.spent.insert(old, spent);
     }
 
-    /// The answer with this access token, and perhaps a new refresh token, did not arrive in a form
-    /// that is of use.
-    pub(crate) fn lost(&mut self, key: Key, refresh_token: Option<usize>) {
-        self.say(format!("an answer for key {key} is lost"));
+    /// The answer with this access token did not arrive in a form that is of use.
+    pub(crate) fn lost(&mut self, serial: Serial) {
+        self.say(format!("the answer with token {serial} is lost"));
         self.count("lost answer");
-        self.credit(key, Cause::Lost);
-        if let Some(new) = refresh_token {
-            self.know(key, |successor| successor == new, false);
-        }
     }
 
-    /// The answer with this new refresh token was read to its end.
-    pub(crate) fn delivered(&mut self, key: Key, refresh_token: usize) {
-        self.know(key, |successor| successor == refresh_token, true);
+    /// The answer with this access token, and perhaps a new refresh token, was read to its end.
+    pub(crate) fn delivered(&mut self, serial: Serial, refresh_token: Option<usize>) {
+        let key = self.tokens[serial].key;
+        if !self.keys.entry(key).or_default().persisted {
+            self.arrived(serial);
+        }
+        if let Some(new) = refresh_token {
+            self.know(key, |successor| successor == new, true);
+        }
     }
 
     fn know(&mut self, key: Key, which: impl Fn(usize) -> bool, known: bool) {
@@ -41,9 +42,13 @@ impl Ledger {
         key: Key,
         record: &str,
         generation: u64,
+        access_token: Option<Serial>,
         refresh_token: Option<usize>,
     ) {
         self.say(format!("generation {generation} of key {key} is stored, with {refresh_token:?}"));
+        if let Some(serial) = access_token {
+            self.arrived(serial);
+        }
         let Some(new) = refresh_token else { return };
         let stored = self.stored.entry((key, record.to_owned())).or_default();
         let before = *stored;

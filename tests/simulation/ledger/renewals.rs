@@ -39,7 +39,7 @@ impl Ledger {
         let now = self.now;
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
-        let gap = last.map_or(Duration::MAX, |last| now.boot - last);
+        let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
         let pace = pace(holder.lifetime);
         let slow = holder.slow_until.filter(|_| !holder.requested);
         let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
@@ -200,27 +200,46 @@ impl Ledger {
         let now = self.now.boot;
         self.say(format!("token {serial} is issued to key {key} for {lifetime:?}"));
         self.count("issued");
-        let token = Token { key, issued: now, lifetime, revoked: false, set_back: Duration::ZERO, slept: false };
-        self.tokens.push(token);
         let facts = self.keys.entry(key).or_default();
         let early = facts.due.saturating_sub(arrived + SLACK);
-        facts.due = arrived + due;
-        let mut excused = early.is_zero();
-        // One issue for all that happened before it was asked for.
-        let requested = |credit: &(Duration, Cause)| credit.1 == Cause::Requested;
-        let credit = facts.credits.iter().position(|credit| !requested(credit));
-        if !excused {
-            let credit = credit.or_else(|| facts.credits.iter().position(requested));
-            if let Some(credit) = credit {
-                facts.credits.remove(credit);
-                excused = true;
-            }
-        }
-        facts.credits.retain(|credit| credit.0 > arrived || requested(credit));
+        let excused = early.is_zero() || !facts.credits.is_empty();
+        self.tokens.push(Token {
+            key,
+            issued: now,
+            lifetime,
+            revoked: false,
+            arrived,
+            early: !early.is_zero(),
+            due: arrived + due,
+            set_back: Duration::ZERO,
+            slept: false,
+        });
         self.require(I5, excused, || {
             format!("token {serial} is issued to key {key} {early:?} before the last is due")
         });
         serial
+    }
+
+    /// All who should know a token do: there is no reason for another one before it is due.
+    pub(super) fn arrived(&mut self, serial: Serial) {
+        let Token { key, arrived, early, due, .. } = self.tokens[serial];
+        let facts = self.keys.entry(key).or_default();
+        if facts.last.is_some_and(|last| last >= serial) {
+            return;
+        }
+        facts.last = Some(serial);
+        facts.due = due;
+        // One token for all that happened before it was asked for; but each call of `refresh()` is
+        // for one of its own, and each process may have met the trouble of a store.
+        let lasts = |cause| matches!(cause, Cause::Requested | Cause::StoreTrouble);
+        if early {
+            let credit = facts.credits.iter().position(|credit| !lasts(credit.1));
+            let credit = credit.or((!facts.credits.is_empty()).then_some(0));
+            credit.map(|credit| facts.credits.remove(credit));
+        }
+        facts.credits.retain(|(at, cause)| {
+            *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
+        });
     }
 }
 
@@ -233,5 +252,8 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
+/// How long what was asked for, or went wrong in a store, may lead to a fetch: the longest that one
+/// waits for the one before it.
+const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_millis(20);
