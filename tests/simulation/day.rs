@@ -122,7 +122,10 @@ fn cast(world: &World) -> Cast {
         let (store, named) = (SharedStore::new(world, key, lease), dice.chance(0.5));
         for n in 0..processes {
             let replays = if n == 0 { Replays::Buffers } else { Replays::Clones };
-            seats.push(seat(key, replays).with_store(store.clone(), named));
+            let mut seat = seat(key, replays).with_store(store.clone(), named);
+            // Processes that want different things renew a shared token more often than once.
+            seat.step_up &= processes == 1;
+            seats.push(seat);
         }
     }
     let tenants = Tenants::new(world, &book, FIRST_TENANT..KEYS);

@@ -113,8 +113,9 @@ pub(crate) async fn inspect(world: World, cast: Arc<Cast>) {
             });
         }
         for caller in &cast.tenants.callers {
-            if let Some(epoch) = cast.tenants.pool.current(&caller.key).map(|token| token.epoch()) {
-                world.ledger().shows(caller.instance, Some(epoch));
+            // Not `current()`: that is a use.
+            if let Some(status) = cast.tenants.pool.status(&caller.key).filter(|s| s.is_ready()) {
+                world.ledger().shows(caller.instance, Some(status.epoch()));
             }
         }
     }

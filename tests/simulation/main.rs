@@ -91,5 +91,22 @@ fn f59_a_seed_gives_the_same_day_each_time() {
 
 #[test]
 fn f59_a_few_virtual_days_of_faults_keep_every_invariant() {
-    run_all(10..14);
+    run_all(FEW);
 }
+
+/// What takes longer.
+mod long {
+    use super::*;
+
+    /// The fixed seeds; or, with `SIMULATION_SEEDS=n`, so many others.
+    #[test]
+    fn f59_many_virtual_days_of_faults_keep_every_invariant() {
+        match options::seeds() {
+            None => drop(run_all(MANY)),
+            Some(seeds) => drop(run_all(options::first()..options::first() + seeds)),
+        }
+    }
+}
+
+const FEW: std::ops::Range<u64> = 10..13;
+const MANY: std::ops::Range<u64> = 20..40;

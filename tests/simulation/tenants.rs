@@ -85,7 +85,10 @@ impl Tenants {
             ledger.say(format!("the tenant of key {} is removed", caller.key));
             ledger.count("tenant removed");
             ledger.credit(caller.key, Cause::Started);
-            ledger.instances[caller.instance].held = None;
+            let now = ledger.now.boot;
+            let holder = &mut ledger.instances[caller.instance];
+            holder.held = None;
+            holder.idle_until = Some(now + Duration::from_secs(24 * 3600));
         }
         self.pool.remove(&caller.key);
     }

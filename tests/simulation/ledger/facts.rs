@@ -80,6 +80,8 @@ pub(crate) struct Instance {
     /// `refresh()` was called since the last fetch began.
     pub(crate) requested: bool,
     pub(crate) last_use: Duration,
+    /// The end of the last time that it was not used for so long that a pool forgets it.
+    pub(crate) idle_until: Option<Duration>,
     /// Since when it should serve again.
     pub(crate) recovers_from: Duration,
 }

@@ -46,11 +46,16 @@ impl Ledger {
         let (told, held) = (holder.told_until, holder.held);
         holder.fetching = Some(Fetching { started: now, reason, deadline, requests: 0 });
         let restarts = reason == FetchReason::Initial && last.is_some();
+        let forgotten = holder.idle_until.is_some_and(|until| until + FORGOTTEN_LATELY > now.boot);
         if restarts {
             // A tenant that was forgotten has nothing any more.
             holder.held = None;
             holder.lifetime = None;
+            self.credit(key, Cause::Started);
         }
+        self.require(I5, !restarts || forgotten, || {
+            format!("{instance} starts anew, and had no reason to be forgotten")
+        });
         self.require(I5, !twice, || format!("{instance} fetches twice at once"));
         self.require(I6, restarts || gap + SLACK >= pace, || {
             format!("{instance} fetches {gap:?} after the last time, not {pace:?}")
@@ -238,7 +243,9 @@ impl Ledger {
             credit.map(|credit| facts.credits.remove(credit));
         }
         facts.credits.retain(|(at, cause)| {
-            *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
+            *at > arrived
+                || *cause == Cause::Requested
+                || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
         });
     }
 }
@@ -252,8 +259,9 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
-/// How long what was asked for, or went wrong in a store, may lead to a fetch: the longest that one
-/// waits for the one before it.
+/// How long after a tenant's idle time its next fetch may come.
+const FORGOTTEN_LATELY: Duration = Duration::from_secs(120);
+/// How long what went wrong in a store may lead to a fetch.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_millis(20);

@@ -24,8 +24,7 @@ impl Ledger {
         self.count("request");
         let now = self.now;
         let held = self.good(instance);
-        let holder = &mut self.instances[instance];
-        holder.last_use = now.boot;
+        self.used(instance);
         let request = Request {
             instance,
             started: now,
@@ -37,6 +36,14 @@ impl Ledger {
         };
         self.requests.insert(id, request);
         self.say(format!("request {id} of {instance} starts"));
+    }
+
+    fn used(&mut self, instance: usize) {
+        let (now, holder) = (self.now.boot, &mut self.instances[instance]);
+        if now - holder.last_use > IDLE {
+            holder.idle_until = Some(now);
+        }
+        holder.last_use = now;
     }
 
     /// A request left through the layer. Returns which attempt it is.
@@ -107,7 +114,7 @@ impl Ledger {
             return self.require(I1, false, || format!("request {id} ends twice"));
         };
         let now = self.now;
-        self.instances[request.instance].last_use = now.boot;
+        self.used(request.instance);
         let late = now.at.saturating_sub(request.deadline);
         self.require(I1, late.is_zero(), || format!("request {id} ends {late:?} too late"));
         let last = request.sends.len().checked_sub(1);
@@ -155,5 +162,7 @@ impl Ledger {
     }
 }
 
+/// After how long a pool may forget a tenant, to the half minute.
+const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How many may wait at one handle.
 pub(crate) const MOST_WAITING: usize = 300;
