@@ -98,6 +98,8 @@ pub(crate) struct Held {
     pub(crate) refresh_in: Option<Duration>,
     /// The wall clock was moved since: less is known.
     pub(crate) jumped: bool,
+    /// A fetch has failed since: the next one may come at any time.
+    pub(crate) failed: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -45,8 +45,10 @@ impl Ledger {
         let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
         let (told, held) = (holder.told_until, holder.held);
         holder.fetching = Some(Fetching { started: now, reason, deadline, requests: 0 });
-        let restarts = reason == FetchReason::Initial && last.is_some();
+        let initial = reason == FetchReason::Initial;
         let forgotten = holder.idle_until.is_some_and(|until| until + FORGOTTEN_LATELY > now.boot);
+        let restarts = initial && holder.lifetime.is_some();
+        let anew = restarts || (initial && forgotten);
         if restarts {
             // A tenant that was forgotten has nothing any more.
             holder.held = None;
@@ -57,13 +59,13 @@ impl Ledger {
             format!("{instance} starts anew, and had no reason to be forgotten")
         });
         self.require(I5, !twice, || format!("{instance} fetches twice at once"));
-        self.require(I6, restarts || gap + SLACK >= pace, || {
+        self.require(I6, anew || gap + SLACK >= pace, || {
             format!("{instance} fetches {gap:?} after the last time, not {pace:?}")
         });
-        self.require(I6, restarts || slow.is_none_or(|until| now.boot + SLACK >= until), || {
+        self.require(I6, anew || slow.is_none_or(|until| now.boot + SLACK >= until), || {
             format!("{instance} fetches again {:?} too soon after a refusal", slow.map(|s| s - now.boot))
         });
-        self.require(I6, restarts || told.is_none_or(|until| now.boot + SLACK >= until), || {
+        self.require(I6, anew || told.is_none_or(|until| now.boot + SLACK >= until), || {
             format!("{instance} fetches {:?} before the server wants it", told.map(|t| t - now.boot))
         });
         self.require(I5, reason != FetchReason::Requested || asked, || {
@@ -73,9 +75,8 @@ impl Ledger {
         if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
             let least = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
             let least = least.min(held.lifetime.mul_f64(0.75));
-            let failed = self.instances[instance].refusals > 0 || self.instances[instance].fetched.is_some();
             let early = now.boot + SLACK < held.asked + least;
-            self.require(I5, failed || !early, || {
+            self.require(I5, held.failed || !early, || {
                 format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
             });
         }
@@ -106,6 +107,7 @@ impl Ledger {
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
             jumped: false,
+            failed: false,
         });
         self.require(I10, owner == key, || {
             format!("{instance} of key {key} fetched a token of key {owner}")
@@ -119,6 +121,9 @@ impl Ledger {
         let boot = self.now.boot;
         let holder = &mut self.instances[instance];
         let Some(fetching) = holder.fetching.take() else { return };
+        if let Some(held) = &mut holder.held {
+            held.failed = true;
+        }
         if retryable {
             holder.refusals = 0;
             holder.slow_until = None;
