@@ -24,7 +24,9 @@ impl Ledger {
         self.count("request");
         let now = self.now;
         let held = self.good(instance);
-        self.used(instance);
+        if !terms.foreign {
+            self.used(instance);
+        }
         let request = Request {
             instance,
             started: now,
@@ -114,7 +116,9 @@ impl Ledger {
             return self.require(I1, false, || format!("request {id} ends twice"));
         };
         let now = self.now;
-        self.used(request.instance);
+        if !request.foreign {
+            self.used(request.instance);
+        }
         let late = now.at.saturating_sub(request.deadline);
         self.require(I1, late.is_zero(), || format!("request {id} ends {late:?} too late"));
         let last = request.sends.len().checked_sub(1);
