@@ -89,7 +89,7 @@ impl Weather {
             let trouble = dice.pick(&ALL);
             let most = match trouble {
                 // Each of these costs many token requests.
-                Trouble::IssuerHasty | Trouble::ApiRefuses => 600.0,
+                Trouble::IssuerHasty | Trouble::ApiRefuses | Trouble::SourcePanics => 600.0,
                 _ => 7200.0,
             };
             let from = end.mul_f64(dice.part());

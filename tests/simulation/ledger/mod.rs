@@ -8,6 +8,7 @@ mod facts;
 mod grants;
 mod renewals;
 mod requests;
+mod tests;
 mod tokens;
 
 use std::{
@@ -131,7 +132,6 @@ impl Ledger {
     }
 
     /// Whether any violation is of this invariant.
-    #[cfg(test)]
     fn broke(&self, invariant: Invariant) -> bool {
         self.violations.iter().any(|violation| violation.invariant == invariant)
     }

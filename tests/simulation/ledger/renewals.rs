@@ -39,18 +39,21 @@ impl Ledger {
         let now = self.now;
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
-        let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
-        let pace = pace(holder.lifetime);
-        let slow = holder.slow_until.filter(|_| !holder.requested);
-        let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
-        let (told, held) = (holder.told_until, holder.held);
-        holder.fetching = Some(Fetching { started: now, reason, deadline, requests: 0 });
         let initial = reason == FetchReason::Initial;
         let forgotten = holder.idle_until.is_some_and(|until| until + FORGOTTEN_LATELY > now.boot);
+        let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
+        let pace = pace(holder.lifetime);
+        if initial && (forgotten || holder.lifetime.is_some()) {
+            // A tenant that was forgotten has nothing any more, no pause either.
+            (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
+        }
+        let slow = holder.slow_until.filter(|_| !holder.requested);
+        let (told, held) = (holder.told_until, holder.held);
+        let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
+        holder.fetching = Some(Fetching { started: now, reason, deadline, requests: 0 });
         let restarts = initial && holder.lifetime.is_some();
         let anew = restarts || (initial && forgotten);
         if restarts {
-            // A tenant that was forgotten has nothing any more.
             holder.held = None;
             holder.lifetime = None;
             self.credit(key, Cause::Started);
@@ -62,10 +65,10 @@ impl Ledger {
         self.require(I6, anew || gap + SLACK >= pace, || {
             format!("{instance} fetches {gap:?} after the last time, not {pace:?}")
         });
-        self.require(I6, anew || slow.is_none_or(|until| now.boot + SLACK >= until), || {
+        self.require(I6, slow.is_none_or(|until| now.boot + SLACK >= until), || {
             format!("{instance} fetches again {:?} too soon after a refusal", slow.map(|s| s - now.boot))
         });
-        self.require(I6, anew || told.is_none_or(|until| now.boot + SLACK >= until), || {
+        self.require(I6, told.is_none_or(|until| now.boot + SLACK >= until), || {
             format!("{instance} fetches {:?} before the server wants it", told.map(|t| t - now.boot))
         });
         self.require(I5, reason != FetchReason::Requested || asked, || {
