@@ -95,7 +95,7 @@ impl Api {
 
 impl Clone for Api {
     fn clone(&self) -> Self {
-        Self::new(&self.world, &self.book)
+        Self::new(&self.world.fork(), &self.book)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::Poll,
     time::Duration,
 };
@@ -24,7 +25,6 @@ use crate::{
 pub(crate) type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<()>, BoxError>;
 
 /// Whom a request goes through.
-#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) world: World,
     pub(crate) client: Client,
@@ -34,6 +34,8 @@ pub(crate) struct Caller {
     pub(crate) sends: usize,
     /// How long it waits for a token.
     pub(crate) wait: Duration,
+    /// The number of the next request.
+    pub(crate) number: AtomicU64,
 }
 
 /// How patient a caller is.
@@ -46,6 +48,13 @@ enum Patience {
 }
 
 impl Caller {
+    /// The same for one request, which has a number and dice of its own.
+    pub(crate) fn next(&self) -> Self {
+        self.number.fetch_add(2, Ordering::Relaxed);
+        let number = AtomicU64::new(self.number.load(Ordering::Relaxed));
+        Self { world: self.world.fork(), client: self.client.clone(), number, ..*self }
+    }
+
     /// Sends one request; returns its status, if it has one.
     pub(crate) async fn request(&self) -> Option<u16> {
         let dice = self.world.dice();
@@ -71,7 +80,7 @@ impl Caller {
         foreign: bool,
         patience: Patience,
     ) -> Option<(u16, Option<Uri>)> {
-        let id = self.world.next_request();
+        let id = self.instance as u64 * 1_000_000 + self.number.fetch_add(1, Ordering::Relaxed);
         let mut request = Request::post(uri)
             .header("x-request", id)
             .header("x-key", self.key)

@@ -59,22 +59,22 @@ pub(crate) fn run(seed: u64) -> Run {
 async fn day(world: &World) {
     let cast = Arc::new(cast(world));
     let mut drivers = JoinSet::new();
-    drivers.spawn(fate::inspect(world.clone(), cast.clone()));
+    drivers.spawn(fate::inspect(world.fork(), cast.clone()));
     for seat in &cast.seats {
         seat.start();
         drivers.spawn(seat.clone().watch());
     }
     for key in (0..KEYS).filter(|key| cast.book.rotates(*key)) {
-        drivers.spawn(fate::grant_again(world.clone(), cast.clone(), key));
+        drivers.spawn(fate::grant_again(world.fork(), cast.clone(), key));
     }
     let mut loads = JoinSet::new();
     for seat in &cast.seats {
-        loads.spawn(load::on_seat(world.clone(), seat.clone()));
+        loads.spawn(load::on_seat(world.fork(), seat.clone()));
     }
     for tenant in 0..cast.tenants.callers.len() {
-        loads.spawn(load::on_tenant(world.clone(), cast.clone(), tenant));
+        loads.spawn(load::on_tenant(world.fork(), cast.clone(), tenant));
     }
-    let befalling = tokio::spawn(fate::befall(world.clone(), cast.clone()));
+    let befalling = tokio::spawn(fate::befall(world.fork(), cast.clone()));
     sleep(CALM).await;
     world.ledger().say("from here on it is calm".to_owned());
     let _ = befalling.await;

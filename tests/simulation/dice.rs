@@ -6,11 +6,19 @@ use std::{
 };
 
 /// Draws. What is drawn depends on the seed and on the order of draws, and on nothing else.
+///
+/// Everybody has dice of their own: tokio wakes those who wait for one thing in an order that no seed
+/// decides, and who comes first must not change what another draws.
 pub(crate) struct Dice(Mutex<fastrand::Rng>);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// Those of somebody who comes of the owner.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Mutex::new(self.rng().fork()))
     }
 
     fn rng(&self) -> MutexGuard<'_, fastrand::Rng> {

@@ -17,16 +17,17 @@ impl History {
         self.lines.len()
     }
 
-    /// FNV-1a, so that two runs can be compared without keeping either.
+    /// A sum of the lines' hashes (FNV-1a), so that two runs can be compared without keeping either.
+    ///
+    /// Of what happens in one moment the order does not count.
     pub(crate) fn digest(&self) -> u64 {
-        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
-        for (at, line) in &self.lines {
+        let hash = |(at, line): &(Duration, String)| {
             let at = at.as_nanos().to_be_bytes();
-            for byte in at.iter().chain(line.as_bytes()) {
-                digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        digest
+            at.iter().chain(line.as_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        };
+        self.lines.iter().map(hash).fold(0, u64::wrapping_add)
     }
 
     /// The lines up to this many, counted from the start, and at most `most` of them.

@@ -72,9 +72,9 @@ pub(crate) async fn calm(world: &World, cast: &Cast) {
             }
         }
         let callers = cast.seats.iter().filter_map(|seat| {
-            Some(seat.process().as_ref()?.caller.clone())
+            Some(seat.process().as_ref()?.caller.next())
         });
-        let callers: Vec<_> = callers.chain(cast.tenants.callers.iter().cloned()).collect();
+        let callers: Vec<_> = callers.chain(cast.tenants.callers.iter().map(Caller::next)).collect();
         for caller in callers {
             if cast.book.is_alive(caller.key) {
                 check_serves(world, &caller, start).await;

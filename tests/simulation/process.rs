@@ -62,7 +62,7 @@ impl Seat {
     pub(crate) fn new(world: &World, book: &Book, key: Key, replays: Replays) -> Self {
         let dice = world.dice();
         Self {
-            world: world.clone(),
+            world: world.fork(),
             book: book.clone(),
             key,
             replays,
@@ -96,7 +96,7 @@ impl Seat {
             ledger.instances.push(Instance { key: self.key, persisted, ..Instance::default() });
             ledger.instances.len() - 1
         };
-        let issuer = Issuer::new(&self.world, &self.book, instance);
+        let issuer = Issuer::new(&self.world.fork(), &self.book, instance);
         let transport = Transport::new::<_, Full<Bytes>, _>(issuer);
         let life = Life::default();
         let tokens = if self.book.rotates(self.key) {
@@ -111,8 +111,8 @@ impl Seat {
         };
         let client = self.client(&tokens);
         let sends = if let Replays::Never = self.replays { 1 } else { 2 };
-        let (world, key, wait) = (self.world.clone(), self.key, self.wait);
-        let caller = Caller { world, client, instance, key, sends, wait };
+        let (world, key, wait) = (self.world.fork(), self.key, self.wait);
+        let caller = Caller { world, client, instance, key, sends, wait, number: 0.into() };
         let process = Process { tokens, caller, life, requests: JoinSet::new() };
         self.world.ledger().say(format!("{instance} starts, for key {key}"));
         *self.process() = Some(process);
@@ -123,7 +123,7 @@ impl Seat {
             None => self.handle(source, instance, life),
             Some(store) => {
                 let world = self.world.clone();
-                let mut persisted = Persisted::new(source, store.clone())
+                let mut persisted = Persisted::new(source, store.for_process())
                     .observer(move |event: &Event<'_>| {
                         let name = format!("{event:?}");
                         world.ledger().say(format!("{instance}: {}", name.lines().next().unwrap()));
@@ -155,7 +155,7 @@ impl Seat {
         if self.step_up {
             layer = layer.step_up();
         }
-        let api = Api::new(&self.world, &self.book);
+        let api = Api::new(&self.world.fork(), &self.book);
         match self.replays {
             Replays::Never => BoxCloneSyncService::new(layer.layer(api)),
             Replays::Clones => BoxCloneSyncService::new(layer.replay(CloneRequest).layer(api)),
@@ -209,7 +209,7 @@ impl Seat {
         let mut process = self.process();
         let Some(process) = &mut *process else { return };
         while process.requests.try_join_next().is_some() {}
-        let caller = process.caller.clone();
+        let caller = process.caller.next();
         process.requests.spawn(async move {
             caller.request().await;
         });

@@ -50,6 +50,11 @@ impl SharedStore {
         Self { world: world.clone(), key, lease, records: Arc::default() }
     }
 
+    /// The same store for another process.
+    pub(crate) fn for_process(&self) -> Self {
+        Self { world: self.world.fork(), ..self.clone() }
+    }
+
     fn with<T>(&self, name: &str, then: impl FnOnce(&mut Stored) -> T) -> T {
         then(self.records.lock().unwrap().entry(name.to_owned()).or_default())
     }

@@ -39,10 +39,11 @@ impl Tenants {
         });
         let instance_of = move |key: Key| base + (key - first);
         let wait = Duration::from_secs(20);
-        let (maker, seer, shelf) = (world.clone(), world.clone(), book.clone());
+        let (seer, shelf) = (world.clone(), book.clone());
+        let makers: Vec<_> = keys.clone().map(|_| world.fork()).collect();
         let pool = TokenPool::builder(move |key: &Key| {
-            let instance = instance_of(*key);
-            let issuer = Issuer::new(&maker, &shelf, instance);
+            let (instance, maker) = (instance_of(*key), &makers[key - first]);
+            let issuer = Issuer::new(maker, &shelf, instance);
             let source = client_credentials(&shelf, *key, Transport::new::<_, Full<Bytes>, _>(issuer));
             Probe { source, world: maker.clone(), instance, key: *key, life: Life::default() }
         })
@@ -54,11 +55,11 @@ impl Tenants {
             request.headers().get("x-key")?.to_str().ok()?.parse::<Key>().ok()
         };
         let layer = OAuthLayer::keyed(pool.clone(), ORIGIN.parse().unwrap(), tenant);
-        let client = layer.wait(wait).replay(CloneRequest).layer(Api::new(world, book));
+        let client = layer.wait(wait).replay(CloneRequest).layer(Api::new(&world.fork(), book));
         let client = BoxCloneSyncService::new(client);
         let callers = keys.map(|key| {
-            let (world, client, instance) = (world.clone(), client.clone(), instance_of(key));
-            Caller { world, client, instance, key, sends: 2, wait }
+            let (world, client, instance) = (world.fork(), client.clone(), instance_of(key));
+            Caller { world, client, instance, key, sends: 2, wait, number: 0.into() }
         });
         let callers = callers.collect();
         Self { world: world.clone(), pool, callers, requests: Mutex::default() }
@@ -68,7 +69,7 @@ impl Tenants {
     pub(crate) fn spawn_request(&self, tenant: usize) {
         let mut requests = self.requests.lock().unwrap();
         while requests.try_join_next().is_some() {}
-        let caller = self.callers[tenant].clone();
+        let caller = self.callers[tenant].next();
         requests.spawn(async move {
             caller.request().await;
         });

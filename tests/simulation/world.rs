@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicU64, Ordering}},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,18 +16,19 @@ use crate::{
     weather::{Trouble, Weather},
 };
 
-/// The world. Clones are the same one.
+/// The world, as one of those in it has it. Clones are for the same one.
 #[derive(Clone)]
-pub(crate) struct World(Arc<Inner>);
+pub(crate) struct World {
+    inner: Arc<Inner>,
+    dice: Arc<Dice>,
+}
 
 struct Inner {
     start: Instant,
     birth: Moment,
     clock: TestClock,
-    dice: Dice,
     weather: Weather,
     ledger: Mutex<Ledger>,
-    requests: AtomicU64,
 }
 
 impl World {
@@ -39,31 +40,36 @@ impl World {
         weather.lines().for_each(|line| ledger.say(line));
         let (start, birth) = (Instant::now(), clock.now());
         let ledger = Mutex::new(ledger);
-        let requests = AtomicU64::new(0);
-        Self(Arc::new(Inner { start, birth, clock, dice, weather, ledger, requests }))
+        let inner = Arc::new(Inner { start, birth, clock, weather, ledger });
+        Self { inner, dice: Arc::new(dice) }
+    }
+
+    /// The same world for somebody else, with dice of their own.
+    pub(crate) fn fork(&self) -> Self {
+        Self { inner: self.inner.clone(), dice: Arc::new(self.dice.fork()) }
     }
 
     pub(crate) fn clock(&self) -> &TestClock {
-        &self.0.clock
+        &self.inner.clock
     }
 
     pub(crate) fn dice(&self) -> &Dice {
-        &self.0.dice
+        &self.dice
     }
 
     pub(crate) fn now(&self) -> Times {
-        let boot = self.0.clock.now().boot.saturating_sub(self.0.birth.boot);
-        Times { at: self.0.start.elapsed(), boot }
+        let boot = self.inner.clock.now().boot.saturating_sub(self.inner.birth.boot);
+        Times { at: self.inner.start.elapsed(), boot }
     }
 
     pub(crate) fn since_start(&self, instant: Instant) -> Duration {
-        instant.saturating_duration_since(self.0.start)
+        instant.saturating_duration_since(self.inner.start)
     }
 
     /// The ledger, at the time of now.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         let now = self.now();
-        let mut ledger = self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.now = now;
         ledger
     }
@@ -72,16 +78,12 @@ impl World {
         self.ledger().require(invariant, holds, what);
     }
 
-    pub(crate) fn next_request(&self) -> u64 {
-        self.0.requests.fetch_add(1, Ordering::Relaxed)
-    }
-
     pub(crate) fn is_calm(&self) -> bool {
-        self.0.weather.is_calm(self.0.start.elapsed())
+        self.inner.weather.is_calm(self.inner.start.elapsed())
     }
 
     pub(crate) fn has(&self, trouble: Trouble, key: Key) -> bool {
-        let here = self.0.weather.has(trouble, key, self.0.start.elapsed());
+        let here = self.inner.weather.has(trouble, key, self.inner.start.elapsed());
         if here {
             self.ledger().count(name(trouble));
         }
@@ -90,7 +92,7 @@ impl World {
 
     /// Whether a rare thing happens now.
     pub(crate) fn befalls(&self, probability: f64) -> bool {
-        !self.is_calm() && self.0.dice.chance(probability)
+        !self.is_calm() && self.dice.chance(probability)
     }
 
     /// The store of this key did something that it should not.
