@@ -102,7 +102,11 @@ impl SharedStore {
         loop {
             let now = Instant::now();
             let number = self.with(name, |stored| {
-                stored.lease.is_none_or(|(_, until)| until <= now).then(|| {
+                let ended = stored.lease.is_some_and(|(_, until)| until <= now);
+                if ended {
+                    self.world.ledger().lease_ended(self.key);
+                }
+                (ended || stored.lease.is_none()).then(|| {
                     stored.leases += 1;
                     stored.lease = Some((stored.leases, now + length));
                     stored.leases

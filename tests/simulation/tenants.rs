@@ -86,10 +86,8 @@ impl Tenants {
             ledger.say(format!("the tenant of key {} is removed", caller.key));
             ledger.count("tenant removed");
             ledger.credit(caller.key, Cause::Started);
-            let now = ledger.now.boot;
             let holder = &mut ledger.instances[caller.instance];
-            holder.held = None;
-            holder.idle_until = Some(now + Duration::from_secs(24 * 3600));
+            (holder.held, holder.removed) = (None, true);
         }
         self.pool.remove(&caller.key);
     }

@@ -65,6 +65,8 @@ pub(crate) struct Instance {
     pub(crate) gone: bool,
     /// How many may wait at once.
     pub(crate) held: Option<Held>,
+    /// Tokio's time when it had its last token.
+    pub(crate) obtained: Duration,
     pub(crate) fetched: Option<Held>,
     pub(crate) fetching: Option<Fetching>,
     pub(crate) epochs: BTreeMap<Serial, u64>,
@@ -80,8 +82,8 @@ pub(crate) struct Instance {
     /// `refresh()` was called since the last fetch began.
     pub(crate) requested: bool,
     pub(crate) last_use: Duration,
-    /// The end of the last time that it was not used for so long that a pool forgets it.
-    pub(crate) idle_until: Option<Duration>,
+    /// A pool was told to forget it, and it has had no token since.
+    pub(crate) removed: bool,
     /// Since when it should serve again.
     pub(crate) recovers_from: Duration,
 }
@@ -93,7 +95,6 @@ pub(crate) struct Held {
     pub(crate) epoch: u64,
     /// Boot time when it was asked for, or taken from the store.
     pub(crate) asked: Duration,
-    pub(crate) since: Duration,
     pub(crate) lifetime: Duration,
     pub(crate) refresh_in: Option<Duration>,
     /// The wall clock was moved since: less is known.
@@ -107,6 +108,8 @@ pub(crate) struct Fetching {
     pub(crate) started: Times,
     pub(crate) reason: FetchReason,
     pub(crate) deadline: Duration,
+    /// The wall clock was set meanwhile.
+    pub(crate) jumped: bool,
     /// How many token requests it has sent.
     pub(crate) requests: u32,
 }
@@ -135,6 +138,7 @@ pub(crate) enum Cause {
     Crashed,
     StoreTrouble,
     StepUp,
+    Slept,
 }
 
 /// An access token that was issued.

@@ -84,6 +84,13 @@ impl Ledger {
         }
     }
 
+    /// A lease has ended under its holder: another process goes on with what is stored.
+    pub(crate) fn lease_ended(&mut self, key: Key) {
+        self.say(format!("a lease of key {key} has ended under its holder"));
+        self.count("lease ended");
+        self.forget_unsaved(key);
+    }
+
     /// What was delivered and not stored is gone with its process.
     fn forget_unsaved(&mut self, key: Key) {
         let stored = self.stored.iter().filter(|((one, _), _)| *one == key).map(|(_, new)| *new);

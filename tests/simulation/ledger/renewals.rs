@@ -40,7 +40,7 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
-        let forgotten = holder.idle_until.is_some_and(|until| until + FORGOTTEN_LATELY > now.boot);
+        let forgotten = holder.removed || now.boot - holder.last_use > IDLE;
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
         let pace = pace(holder.lifetime);
         if initial && (forgotten || holder.lifetime.is_some()) {
@@ -50,7 +50,7 @@ impl Ledger {
         let slow = holder.slow_until.filter(|_| !holder.requested);
         let (told, held) = (holder.told_until, holder.held);
         let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
-        holder.fetching = Some(Fetching { started: now, reason, deadline, requests: 0 });
+        holder.fetching = Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
         let restarts = initial && holder.lifetime.is_some();
         let anew = restarts || (initial && forgotten);
         if restarts {
@@ -95,7 +95,6 @@ impl Ledger {
     pub(crate) fn fetch_succeeded(&mut self, instance: usize, fetched: Fetched) {
         let Fetched { serial, lifetime, refresh_in, sent } = fetched;
         self.say(format!("{instance} fetched token {serial} for {lifetime:?}"));
-        let boot = self.now.boot;
         let owner = self.tokens[serial].key;
         let holder = &mut self.instances[instance];
         let key = holder.key;
@@ -106,10 +105,9 @@ impl Ledger {
             serial,
             epoch: 0,
             asked,
-            since: boot,
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
-            jumped: false,
+            jumped: fetching.jumped,
             failed: false,
         });
         self.require(I10, owner == key, || {
@@ -243,8 +241,12 @@ impl Ledger {
         facts.last = Some(serial);
         facts.due = due;
         // One token for all that happened before it was asked for; but each call of `refresh()` is
-        // for one of its own, and each process may have met the trouble of a store.
-        let lasts = |cause| matches!(cause, Cause::Requested | Cause::StoreTrouble);
+        // for one of its own, each process may have met the trouble of a store, and a token that was
+        // asked for while a clock was moved is judged by what it said before.
+        let lasts = |cause| {
+            use Cause::{Requested, Slept, StoreTrouble, WallJump};
+            matches!(cause, Requested | Slept | StoreTrouble | WallJump)
+        };
         if early {
             let credit = facts.credits.iter().position(|credit| !lasts(credit.1));
             let credit = credit.or((!facts.credits.is_empty()).then_some(0));
@@ -267,9 +269,9 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
-/// How long after a tenant's idle time its next fetch may come.
-const FORGOTTEN_LATELY: Duration = Duration::from_secs(120);
-/// How long what went wrong in a store may lead to a fetch.
+/// After how long without use a pool may forget a tenant, to the half minute.
+const IDLE: Duration = Duration::from_secs(3600 - 31);
+/// How long such a thing may lead to a fetch.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_millis(20);

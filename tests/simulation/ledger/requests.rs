@@ -24,9 +24,6 @@ impl Ledger {
         self.count("request");
         let now = self.now;
         let held = self.good(instance);
-        if !terms.foreign {
-            self.used(instance);
-        }
         let request = Request {
             instance,
             started: now,
@@ -41,11 +38,7 @@ impl Ledger {
     }
 
     fn used(&mut self, instance: usize) {
-        let (now, holder) = (self.now.boot, &mut self.instances[instance]);
-        if now - holder.last_use > IDLE {
-            holder.idle_until = Some(now);
-        }
-        holder.last_use = now;
+        self.instances[instance].last_use = self.now.boot;
     }
 
     /// A request left through the layer. Returns which attempt it is.
@@ -69,6 +62,7 @@ impl Ledger {
         if foreign {
             return attempt;
         }
+        self.used(instance);
         self.require(I2, serial.is_some(), || format!("request {id} is sent without a token"));
         if let Some(serial) = serial {
             self.check_token(id, instance, serial);
@@ -116,7 +110,7 @@ impl Ledger {
             return self.require(I1, false, || format!("request {id} ends twice"));
         };
         let now = self.now;
-        if !request.foreign {
+        if let Outcome::Ours(_) = outcome {
             self.used(request.instance);
         }
         let late = now.at.saturating_sub(request.deadline);
@@ -166,7 +160,5 @@ impl Ledger {
     }
 }
 
-/// After how long a pool may forget a tenant, to the half minute.
-const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How many may wait at one handle.
 pub(crate) const MOST_WAITING: usize = 300;

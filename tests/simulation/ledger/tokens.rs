@@ -18,20 +18,27 @@ impl Ledger {
     }
 
     pub(crate) fn obtained(&mut self, instance: usize, epoch: u64) {
-        let boot = self.now.boot;
+        let now = self.now.at;
         let holder = &mut self.instances[instance];
         let Some(fetched) = holder.fetched.take() else {
             let what = || format!("{instance} has token {epoch} from nowhere");
             return self.require(I2, false, what);
         };
         holder.epochs.insert(fetched.serial, epoch);
-        holder.held = Some(super::facts::Held { epoch, since: boot, ..fetched });
+        holder.held = Some(super::facts::Held { epoch, ..fetched });
+        holder.obtained = now;
+        holder.removed = false;
         holder.lifetime = Some(fetched.lifetime);
         holder.refusals = 0;
         holder.slow_until = None;
         let up_to = holder.invalid_up_to;
         self.require(I3, epoch > up_to, || format!("{instance} has token {epoch} after {up_to}"));
         self.say(format!("{instance} has token {} as {epoch}", fetched.serial));
+    }
+
+    /// When (in tokio's time) a holder had its last token.
+    pub(crate) fn since(&self, instance: usize) -> Duration {
+        self.instances[instance].obtained
     }
 
     /// The crate took a refused token out.
@@ -90,6 +97,9 @@ impl Ledger {
         self.say(format!("the machine has slept for {time:?}"));
         self.count("suspend");
         self.tokens.iter_mut().for_each(|token| token.slept = true);
+        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+            self.credit(key, Cause::Slept);
+        }
     }
 
     /// The wall clock was set, at all holders.
@@ -97,6 +107,9 @@ impl Ledger {
         self.say(format!("the wall clock is set by {seconds} s"));
         self.count("wall clock set");
         for holder in &mut self.instances {
+            if let Some(fetching) = &mut holder.fetching {
+                fetching.jumped = true;
+            }
             for held in [&mut holder.held, &mut holder.fetched].into_iter().flatten() {
                 held.jumped = true;
             }
