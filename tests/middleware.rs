@@ -420,6 +420,16 @@ mod refusal {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn cha_06_a_status_of_grpcs_counts_only_where_grpc_was_spoken() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        sleep(secs(60)).await;
+        s.api.accept(|_| false).refuse_with(200, &[("grpc-status", "16")]);
+        assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 200);
+        sleep(secs(5)).await;
+        assert_eq!((s.api.count(), s.source.count()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rty_03_throttling_by_the_api_is_the_callers_business() {
         let s = setup_with(|l| l.replay(CloneRequest)).await;
         s.api.accept(|_| false).refuse_with(429, &[("retry-after", "5")]);

@@ -777,3 +777,29 @@ async fn the_status_tells_the_life_of_a_token() {
     assert_eq!(tokens.status().state(), State::Expired);
     assert!(!format!("{tokens:?}").contains("token-1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_is_told_of_what_changes_and_of_nothing_else() {
+    let source = Script::tokens(HOUR);
+    let tokens = TokenHandle::spawn(source.clone());
+    let mut status = tokens.subscribe();
+    tokens.ready().await.unwrap();
+    settle().await;
+    status.borrow_and_update();
+    // The clocks are compared every half minute; that is no news.
+    sleep(secs(1800)).await;
+    assert!(!status.has_changed().unwrap());
+
+    source.then([fail(ErrorKind::Server), Step::Take(secs(1), Box::new(fail(ErrorKind::Server)))]);
+    let started = Instant::now();
+    let failed = status.wait_for(|s| s.failures() == 1 && s.next_attempt().is_some());
+    let next = failed.await.unwrap().next_attempt().unwrap();
+    let told = Instant::now();
+    assert!(told - started < secs(1300) && next > told && next - told <= secs(30));
+    // Not only when something else is told as well, and not too late.
+    let second = status.wait_for(|s| s.is_fetching()).await.unwrap().clone();
+    assert_eq!((second.next_attempt(), second.failures()), (None, 1));
+    assert!(next.saturating_duration_since(Instant::now()) < Duration::from_millis(50));
+    status.wait_for(|s| s.failures() == 0 && s.next_attempt().is_some()).await.unwrap();
+    assert_eq!(tokens.status().epoch(), 2);
+}

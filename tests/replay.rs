@@ -19,10 +19,10 @@ use bytes::Bytes;
 use common::{api::Api, script::Script};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::{Body, Frame};
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::sleep;
 use tower::{ServiceBuilder, ServiceExt};
-use tower_oauth::{Buffered, Idempotent, OAuthLayer, TokenHandle};
+use tower_oauth::{Buffered, Idempotent, OAuthLayer, TokenHandle, middleware::Replay};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const URL: &str = "https://api.example/a";
@@ -156,4 +156,22 @@ async fn any_body_type_passes() {
     let request = Request::post(URL).body(StreamBody::new(stream)).unwrap();
     client.oneshot(request).await.unwrap();
     assert_eq!(api.seen()[0].body, "abc");
+}
+
+#[tokio::test]
+async fn rfr_11_the_length_of_a_body_is_known_both_times() {
+    let body = Full::new(Bytes::from_static(b"twelve bytes"));
+    let (sent, kept) = Buffered::up_to(64).keep(Request::new(body));
+    assert_eq!(sent.body().size_hint().exact(), Some(12));
+    let mut body = sent.into_body();
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap().len(), 12);
+    drop(body);
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    assert_eq!(again.body().size_hint().exact(), Some(12));
+
+    let (sent, kept) = Buffered::up_to(64).keep(Request::new(Full::new(Bytes::from_static(b"x"))));
+    drop(sent);
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    assert_eq!(again.body().size_hint().exact(), Some(1), "nothing of it was read");
 }

@@ -221,6 +221,19 @@ async fn stp_02_rfr_01_scopes_beyond_a_grant_are_not_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stp_02_while_renewals_fail_nothing_more_is_asked_for() {
+    let s = Setup::new().await;
+    let token = s.tokens.token().await.unwrap();
+    s.issuer.script(Reply::status(503));
+    s.tokens.refresh().await.unwrap_err();
+    let mut scopes = Scopes::default();
+    scopes.insert("b").unwrap();
+    let error = s.tokens.step_up(token.epoch(), StepUp::scopes(scopes)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server, "it is why there is none");
+    assert_eq!(s.scopes_asked_for(), ["a", "a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handle_steps_up_for_what_is_not_behind_the_layer() {
     let s = Setup::new().await;
     let first = s.tokens.token().await.unwrap();

@@ -400,6 +400,14 @@ mod tests {
     }
 
     #[test]
+    fn cha_04_a_token68_has_something_before_its_padding() {
+        assert_eq!(shown("Negotiate ="), "!");
+        let read = Challenges::read(&fields(&[b"Negotiate a=="])).unwrap();
+        assert!(!read.is_empty() && read.iter().count() == 1);
+        assert!(Challenges::read(&HeaderMap::new()).unwrap().is_empty());
+    }
+
+    #[test]
     fn cha_04_one_malformed_line_spoils_the_others() {
         let lines = [&b"Bearer error=invalid_token"[..], b"Basic realm=\"x"];
         assert_eq!(Challenges::read(&fields(&lines)), Err(Malformed));

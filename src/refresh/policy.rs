@@ -131,6 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn a_margin_is_a_part_of_the_lifetime() {
+        let mut policy = Policy::default();
+        for margin in [0.0..0.0, 0.1..0.2, 0.5..0.999] {
+            policy.set_margin(margin.clone()).unwrap();
+            assert_eq!(policy.margin, margin);
+        }
+        for margin in [-0.1..0.2, 0.2..0.1, 0.5..1.0, 0.1..f64::NAN, f64::NAN..0.1] {
+            assert!(policy.set_margin(margin.clone()).is_err(), "{margin:?}");
+        }
+        assert_eq!(policy.margin, 0.5..0.999);
+    }
+
+    #[test]
     fn a_token_is_renewed_between_three_and_four_fifths_of_its_life() {
         let policy = Policy::default();
         assert_eq!(policy.refresh_after(secs(1000), None, 0.0), secs(850));

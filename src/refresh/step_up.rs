@@ -215,4 +215,35 @@ mod tests {
         assert!(ups.ask(StepUp::claims("{}"), now, INTERVAL).is_none(), "within the interval");
         assert!(ups.ask(StepUp::claims("{}"), now + INTERVAL, INTERVAL).is_some());
     }
+
+    #[test]
+    fn stp_02_only_what_a_fetch_asks_for_is_joined() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let claims = |claims: &str| StepUp { claims: Some(claims.into()), ..wants("a") };
+        let mut first = ups.ask(claims("{}"), now, INTERVAL).unwrap();
+        ups.begin(true);
+        let mut same = ups.ask(claims("{}"), now, INTERVAL).unwrap();
+        let mut fewer = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        assert!(!ups.is_wanted());
+        // Others wait for a fetch of their own, and not longer than the interval says.
+        assert!(ups.ask(claims("[]"), now, INTERVAL).is_none());
+        let mut other = ups.ask(wants("b"), now + INTERVAL, INTERVAL).unwrap();
+        assert!(ups.is_wanted());
+        ups.end(Ok(()), now);
+        for pending in [&mut first, &mut same, &mut fewer] {
+            assert!(outcome(pending).is_ok());
+        }
+        let SteppingUp::Pending(other) = &mut other else { panic!("it is not done") };
+        assert!(other.try_recv().is_err(), "nobody has asked for it");
+    }
+
+    #[test]
+    fn at_the_end_whoever_waits_is_let_go_and_nobody_may_ask() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let wanted = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        ups.close();
+        let SteppingUp::Pending(mut wanted) = wanted else { panic!("it is not done") };
+        assert_eq!(wanted.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        assert!(ups.ask(wants("b"), now + REFUSED, INTERVAL).is_none());
+    }
 }

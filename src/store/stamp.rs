@@ -218,6 +218,9 @@ mod tests {
             details(r#"[{"type":"p","a":{"c":1,"b":2}}]"#),
             details(r#"[{"a":{"b":2,"c":1},"type":"p"}]"#)
         );
+        for other in [r#"[{"type":"q"}]"#, r#"[{"type":"p","a":{"c":1,"b":3}}]"#, "[]", "p"] {
+            assert_ne!(details(other), details(r#"[{"type":"p","a":{"c":1,"b":2}}]"#));
+        }
     }
 
     #[test]

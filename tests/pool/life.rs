@@ -145,6 +145,19 @@ async fn f01_the_first_token_is_waited_for_through_failures_that_may_pass() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenants_status_names_its_token() {
+    let pool = Scripts::<u32>::new(Step::Token(secs(100))).spawn();
+    let mut last = 0;
+    for tenant in [1, 2, 1] {
+        let epoch = pool.token(&tenant).await.unwrap().epoch();
+        assert_eq!(pool.status(&tenant).unwrap().epoch(), epoch);
+        assert!(epoch > last);
+        last = epoch;
+        sleep(secs(90)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn f07_what_somebody_has_to_mend_fails_at_once_and_slowly() {
     let scripts = Scripts::<u32>::new(fail(ErrorKind::InvalidClient));
     let pool = scripts.spawn();

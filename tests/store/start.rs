@@ -155,6 +155,18 @@ async fn f08_access_that_is_given_again_starts_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_of_a_named_subject_that_lives_is_used_whatever_the_grant_begins_with() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let first = Process::with(refresh(&server, &*initial), &store, |p| p.subject("alice"));
+    let token = first.token().await.unwrap();
+    let other = server.issue_refresh_token("cli");
+    let second = Process::with(refresh(&server, &*other), &store, |p| p.subject("alice"));
+    assert_eq!(second.token().await.unwrap(), token);
+    assert_eq!(server.token_request_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn f08_access_that_is_given_again_meanwhile_is_used_at_once() {
     let (server, store) = (strict(), TestStore::new());
     let (value, initial) = replaceable(&server.issue_refresh_token("cli"));

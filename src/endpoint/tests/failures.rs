@@ -186,3 +186,22 @@ fn tls_02_a_redirect_is_named_and_its_target_is_not_repeated() {
         assert!(text.contains(&status.to_string()) && text.contains("not followed"), "{text}");
     }
 }
+
+#[test]
+fn what_is_wrong_is_said_in_words_that_help() {
+    for (code, words) in [
+        ("invalid_grant", "the grant has ended"),
+        ("invalid_scope", "as it is configured"),
+        ("unsupported_token_type", "they end by themselves"),
+        ("slow_down", "fewer requests"),
+        ("server_error", "or a proxy before it, failed"),
+        ("consent_required", "refuses the request"),
+    ] {
+        let text = error(400, JSON, &format!(r#"{{"error":"{code}"}}"#)).to_string();
+        assert!(text.contains(words) && !text.contains("no error code"), "{text}");
+    }
+    let text = error(400, JSON, r#"{"message":"no"}"#).to_string();
+    assert!(!text.contains("no error code"), "{text}");
+    let text = error(408, JSON, "{}").to_string();
+    assert!(text.contains("gave up waiting"), "{text}");
+}

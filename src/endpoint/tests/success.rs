@@ -298,3 +298,12 @@ fn c_9_an_entra_answer_is_read() {
     assert_eq!((token.lifetime(), token.refresh_in()), (seconds(3599), seconds(2400)));
     assert_eq!((token.usable_in(), token.sent_at()), (None, Some(*SENT)));
 }
+
+#[test]
+fn trs_05_a_refresh_token_that_is_no_text_is_none_unless_read_strictly() {
+    for value in ["7", "{}", "[\"r\"]", "true"] {
+        let body = bearer(&format!(r#","refresh_token":{value}"#));
+        assert!(json(&body).unwrap().refresh_token().is_none(), "{value}");
+        assert_eq!(strict(&body).unwrap_err().kind(), ErrorKind::MalformedResponse, "{value}");
+    }
+}

@@ -116,3 +116,16 @@ proptest::proptest! {
         let _ = Record::from_json(&whole);
     }
 }
+
+#[test]
+fn tokens_are_the_same_if_both_of_them_are() {
+    let tokens = |access, refresh| {
+        let set = TokenSet::bearer(access).unwrap().with_refresh_token(refresh);
+        Tokens::new(set, at(1000))
+    };
+    let later = Tokens::new(tokens("a", "r").set.as_ref().clone(), at(2000));
+    assert!(tokens("a", "r") == later, "whatever is known of them");
+    for other in [tokens("b", "r"), tokens("a", "s"), tokens("b", "s")] {
+        assert!(tokens("a", "r") != other);
+    }
+}

@@ -111,6 +111,45 @@ fn rfr_05_a_refused_refresh_token_is_compared_with_the_store_first() {
 }
 
 #[test]
+fn rfr_05_a_newer_record_is_used_though_its_own_renewal_is_under_way_but_not_a_dead_one() {
+    let mut run = Run::new(ROTATING).sent();
+    assert_eq!(run.hear(Heard::InvalidGrant), Do::Read);
+    assert_eq!(run.hear(Heard::Found(intent(2, "b"))), Do::Finish(End::Adopted));
+
+    let mut run = Run::new(ROTATING).sent();
+    assert_eq!(run.hear(Heard::InvalidGrant), Do::Read);
+    assert_eq!(run.hear(Heard::Found(dead(2, "b"))), Do::Finish(End::Ended));
+}
+
+#[test]
+fn rfr_05_a_record_that_became_newer_is_not_buried() {
+    let buried = || {
+        let mut run = Run::new(ROTATING).sent();
+        run.hear(Heard::InvalidGrant);
+        assert_eq!(run.hear(Heard::Found(intent(1, "a"))), save(1, dead(1, "a")));
+        run
+    };
+    assert_eq!(buried().hear(Heard::Conflict(clean(2, "b"))), Do::Finish(End::Adopted));
+    // Of the same generation, or older: it is as dead as ours.
+    assert_eq!(buried().hear(Heard::Conflict(clean(1, "b"))), Do::Finish(End::Ended));
+    assert_eq!(buried().hear(Heard::Failed), Do::Finish(End::Ended));
+}
+
+#[test]
+fn a_refusal_of_what_was_not_spent_changes_no_record() {
+    for heard in [Heard::InvalidGrant, Heard::Refused, Heard::Unknown, Heard::GaveUp] {
+        let mut run = Run::new(SHARING);
+        run.hear(Heard::Found(clean(1, "a")));
+        assert_eq!(run.hear(heard), Do::Finish(End::Failed));
+    }
+    // The intent of one that is in memory only is not in the store: there is none to take back.
+    let memory = Memory { known: clean(2, "a"), unsaved: true, aside: None };
+    let mut run = Run(Rotation::new(memory, ROTATING));
+    assert_eq!(run.hear(Heard::Failed), send("a", false));
+    assert_eq!(run.hear(Heard::Refused), Do::FinishLocked(End::Failed));
+}
+
+#[test]
 fn rfr_05_only_then_is_the_grant_marked_as_ended() {
     let mut run = Run::new(ROTATING).sent();
     assert_eq!(run.hear(Heard::InvalidGrant), Do::Read);
@@ -271,6 +310,14 @@ fn f38_f44_an_older_record_is_not_adopted_but_replaced() {
         let mut run = Run(Rotation::new(memory(), ROTATING));
         assert_eq!(run.hear(Heard::Found(stored.clone())), save(stored.generation, clean(5, "b")));
         assert_eq!(run.hear(Heard::Saved), Do::Finish(End::Adopted));
+    }
+}
+
+#[test]
+fn f38_f44_what_is_written_back_says_what_is_known_of_it() {
+    for (known, written) in [(intent(5, "b"), clean(5, "b")), (dead(5, "b"), dead(5, "b"))] {
+        let mut run = Run(Rotation::new(Memory { known, unsaved: false, aside: None }, ROTATING));
+        assert_eq!(run.hear(Heard::Found(clean(3, "old"))), save(3, written));
     }
 }
 
