@@ -184,7 +184,7 @@ impl Tokens {
     }
 
     /// Tokens that descend from the credential with this digest.
-    pub(super) fn from_origin(self, origin: Option<String>) -> Self {
+    pub(super) fn with_origin(self, origin: Option<String>) -> Self {
         Self { origin, ..self }
     }
 

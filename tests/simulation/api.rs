@@ -117,7 +117,8 @@ where
             if self.world.befalls(0.005) {
                 return Poll::Ready(Err(ApiError(None)));
             }
-            let busy = self.world.befalls(0.02).then(|| self.world.dice().seconds(0.1, LONGEST_BUSY));
+            let busy =
+                self.world.befalls(0.02).then(|| self.world.dice().seconds(0.1, LONGEST_BUSY));
             self.busy = busy.map(|busy| Box::pin(sleep(busy)));
         }
         if let Some(busy) = &mut self.busy {

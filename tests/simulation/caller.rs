@@ -96,7 +96,8 @@ impl Caller {
             Patience::For(time) => within.min(time),
             _ => within,
         };
-        let terms = Terms { within: within + SLACK, foreign, sends: if foreign { 1 } else { self.sends } };
+        let terms =
+            Terms { within: within + SLACK, foreign, sends: if foreign { 1 } else { self.sends } };
         self.world.ledger().started(id, self.instance, terms);
         let mut client = self.client.clone();
         let exchange = async move { client.ready().await?.call(request).await };
@@ -113,9 +114,8 @@ impl Caller {
                 let status = response.status().as_u16();
                 let location = response.headers().get(http::header::LOCATION);
                 let location = location.and_then(|uri| uri.to_str().ok()?.parse().ok());
-                let outcome = attempt.map_or(Outcome::Unknown, |attempt| {
-                    Outcome::Answer { attempt, status }
-                });
+                let outcome =
+                    attempt.map_or(Outcome::Unknown, |attempt| Outcome::Answer { attempt, status });
                 (outcome, Some((status, location)))
             }
             Some(Err(error)) => (self.judge(id, &error), None),

@@ -112,11 +112,8 @@ fn cast(world: &World) -> Cast {
         book.register(key, terms);
     }
     let seat = |key, replays| Seat::new(world, &book, key, replays);
-    let mut seats = vec![
-        seat(0, Replays::Never),
-        seat(1, Replays::Clones),
-        seat(2, Replays::Buffers),
-    ];
+    let mut seats =
+        vec![seat(0, Replays::Never), seat(1, Replays::Clones), seat(2, Replays::Buffers)];
     for (key, processes) in [(3, 3), (4, 2), (5, 1)] {
         let lease = dice.chance(0.5).then(|| Duration::from_secs(20));
         let (store, named) = (SharedStore::new(world, key, lease), dice.chance(0.5));

@@ -5,13 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tower_oauth::{ErrorKind, State};
 
-use crate::{
-    caller::Caller,
-    day::Cast,
-    ledger::Invariant,
-    process::Seat,
-    world::World,
-};
+use crate::{caller::Caller, day::Cast, ledger::Invariant, process::Seat, world::World};
 
 pub(crate) async fn on_seat(world: World, seat: Arc<Seat>) {
     go_on(&world, || seat.spawn_request()).await;
@@ -65,16 +59,19 @@ pub(crate) async fn calm(world: &World, cast: &Cast) {
             for key in 0..cast.keys {
                 if !cast.book.is_alive(key) {
                     cast.book.grant_again(world, key);
-                    world.ledger().instances.iter_mut().filter(|one| one.key == key).for_each(
-                        |one| one.recovers_from = passed + start,
-                    );
+                    world
+                        .ledger()
+                        .instances
+                        .iter_mut()
+                        .filter(|one| one.key == key)
+                        .for_each(|one| one.recovers_from = passed + start);
                 }
             }
         }
-        let callers = cast.seats.iter().filter_map(|seat| {
-            Some(seat.process().as_ref()?.caller.next())
-        });
-        let callers: Vec<_> = callers.chain(cast.tenants.callers.iter().map(Caller::next)).collect();
+        let callers =
+            cast.seats.iter().filter_map(|seat| Some(seat.process().as_ref()?.caller.next()));
+        let callers: Vec<_> =
+            callers.chain(cast.tenants.callers.iter().map(Caller::next)).collect();
         for caller in callers {
             if cast.book.is_alive(caller.key) {
                 check_serves(world, &caller, start).await;
@@ -102,9 +99,9 @@ fn check_says_so(world: &World, seat: &Seat) {
     let process = seat.process();
     let Some(process) = &*process else { return };
     let status = process.tokens.status();
-    let ended = status.error().is_some_and(|error| {
-        error.kind() == ErrorKind::InvalidGrant && error.needs_user()
-    });
+    let ended = status
+        .error()
+        .is_some_and(|error| error.kind() == ErrorKind::InvalidGrant && error.needs_user());
     // The last token may outlive its grant.
     let says_so = status.is_ready() || (ended && status.state() == State::Failed);
     world.require(Invariant::I9, says_so, || {

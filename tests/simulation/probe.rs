@@ -9,12 +9,7 @@ use std::{
 use tokio::sync::Notify;
 use tower_oauth::{Error, FetchContext, TokenSet, TokenSource};
 
-use crate::{
-    canary,
-    ledger::Fetched,
-    weather::Trouble,
-    world::World,
-};
+use crate::{canary, ledger::Fetched, weather::Trouble, world::World};
 
 /// What all tasks of a process have in common: its life.
 #[derive(Clone, Default)]

@@ -159,7 +159,9 @@ impl Seat {
         match self.replays {
             Replays::Never => BoxCloneSyncService::new(layer.layer(api)),
             Replays::Clones => BoxCloneSyncService::new(layer.replay(CloneRequest).layer(api)),
-            Replays::Buffers => BoxCloneSyncService::new(layer.replay(Buffered::up_to(1000)).layer(api)),
+            Replays::Buffers => {
+                BoxCloneSyncService::new(layer.replay(Buffered::up_to(1000)).layer(api))
+            }
         }
     }
 
@@ -187,9 +189,14 @@ impl Seat {
         let Some(mut process) = process else { return };
         process.requests.abort_all();
         let instance = process.caller.instance;
-        if !self.world.ledger().instances[instance].gone {
-            self.world.ledger().crashed(instance);
+        let mut ledger = self.world.ledger();
+        if ledger.instances[instance].gone {
+            // Those that began between its end and now.
+            ledger.abandoned(instance);
+        } else {
+            ledger.crashed(instance);
         }
+        drop(ledger);
     }
 
     /// The handle is dropped and made anew; requests under way keep the old one.

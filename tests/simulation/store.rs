@@ -143,7 +143,8 @@ impl TokenStore for SharedStore {
             Some(length) => self.take_lease(&name, length, deadline).await?,
             None => {
                 let lock = self.with(&name, |stored| stored.lock.clone());
-                let guard = timeout_at(deadline, lock.lock_owned()).await.map_err(|_| self.busy())?;
+                let guard =
+                    timeout_at(deadline, lock.lock_owned()).await.map_err(|_| self.busy())?;
                 Lease { record: name.clone(), number: 0, until: None, _guard: Some(guard) }
             }
         };

@@ -33,7 +33,7 @@ impl Tenants {
         let (first, base) = (keys.start, {
             let mut ledger = world.ledger();
             for key in keys.clone() {
-                ledger.instances.push(Instance { key, ..Instance::default() });
+                ledger.instances.push(Instance { key, pooled: true, ..Instance::default() });
             }
             ledger.instances.len() - keys.len()
         });
@@ -44,7 +44,8 @@ impl Tenants {
         let pool = TokenPool::builder(move |key: &Key| {
             let (instance, maker) = (instance_of(*key), &makers[key - first]);
             let issuer = Issuer::new(maker, &shelf, instance);
-            let source = client_credentials(&shelf, *key, Transport::new::<_, Full<Bytes>, _>(issuer));
+            let source =
+                client_credentials(&shelf, *key, Transport::new::<_, Full<Bytes>, _>(issuer));
             Probe { source, world: maker.clone(), instance, key: *key, life: Life::default() }
         })
         .clock(world.clock().clone())

@@ -250,7 +250,8 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             let generation = self.state.memory.known.generation;
             self.persisted.sink.emit(&Event::Resending { generation });
         }
-        let descends = tokens.as_ref().filter(|tokens| rotates && tokens.set.refresh_token().is_some());
+        let descends =
+            tokens.as_ref().filter(|tokens| rotates && tokens.set.refresh_token().is_some());
         let origin = match descends {
             Some(tokens) => tokens.origin.clone(),
             None => self.who.origin.clone(),
@@ -272,7 +273,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 let age = set.sent_at().unwrap_or(now).elapsed();
                 let wall = self.cx.clock.now().wall;
                 let tokens = Tokens::new(set, wall.checked_sub(age).unwrap_or(wall));
-                Heard::Granted(tokens.from_origin(origin))
+                Heard::Granted(tokens.with_origin(origin))
             }
             Err(error) => {
                 // A grant that refuses a step-up by itself has sent nothing.

@@ -45,7 +45,8 @@ impl Reply {
     }
 
     pub(super) fn html(status: StatusCode) -> Self {
-        let mut reply = Self::json(status, "<html><body>The gateway is having a rest</body></html>");
+        let mut reply =
+            Self::json(status, "<html><body>The gateway is having a rest</body></html>");
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
         reply
     }

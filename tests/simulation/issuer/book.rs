@@ -130,7 +130,9 @@ impl Book {
         arrived: Times,
     ) -> Reply {
         let inner = &mut *self.inner();
-        let Some(client) = inner.clients.get_mut(&asked.key) else { return denied("invalid_client") };
+        let Some(client) = inner.clients.get_mut(&asked.key) else {
+            return denied("invalid_client");
+        };
         if canary::number_of("cs", &asked.secret) != Some(client.secret) {
             return Reply::json(StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client"}"#);
         }
@@ -164,7 +166,7 @@ impl Book {
             Shape::WithHint => lifetime / 2,
             _ => told.unwrap_or(believed).mul_f64(0.75),
         };
-        let serial = world.ledger().issued(asked.key, arrived.boot, believed, due);
+        let serial = world.ledger().issued(asked.key, arrived.boot, believed, due, told.is_none());
         inner.good_until.push(world.now().boot + real);
         let members = members(asked.key, serial, refresh_token, shape, lifetime);
         let mut reply = Reply::json(StatusCode::OK, Value::Object(members).to_string());

@@ -5,11 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::answer::Reply;
-use crate::{
-    ledger::Key,
-    weather::Trouble,
-    world::World,
-};
+use crate::{ledger::Key, weather::Trouble, world::World};
 
 /// A fault, or none.
 #[derive(Debug)]
@@ -70,7 +66,8 @@ impl Fault {
         if world.has(Trouble::IssuerDown, key) {
             fault.way = Way::Refused;
         } else if world.has(Trouble::IssuerHangs, key) {
-            fault.way = dice.pick(&[Way::HangsUnread, Way::HangsUnread, Way::HangsUnread, Way::Hangs]);
+            fault.way =
+                dice.pick(&[Way::HangsUnread, Way::HangsUnread, Way::HangsUnread, Way::Hangs]);
         } else if world.has(Trouble::IssuerThrottles, key) {
             fault.reply = Some(throttled(world));
         } else if world.has(Trouble::IssuerBehindProxy, key) {
@@ -134,10 +131,10 @@ fn shape(world: &World) -> Shape {
 }
 
 fn throttled(world: &World) -> Reply {
-    let status = world.dice().pick(&[StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]);
+    let status =
+        world.dice().pick(&[StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]);
     let mut reply = Reply::json(status, r#"{"error":"temporarily_unavailable"}"#);
-    let waits =
-        ["", "0", "5", "30", "120", "-5", "soon", "date", "past", "315360000"];
+    let waits = ["", "0", "5", "30", "120", "-5", "soon", "date", "past", "315360000"];
     reply.retry_after(world, world.dice().pick(&waits));
     reply
 }
@@ -153,24 +150,31 @@ fn page(world: &World) -> Reply {
 }
 
 fn unknown_client(world: &World) -> Reply {
-    world.dice().pick(&[
-        (StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client"}"#),
-        (StatusCode::BAD_REQUEST, r#"{"error":"unauthorized_client"}"#),
-        (StatusCode::UNAUTHORIZED, ""),
-    ])
-    .into()
+    world
+        .dice()
+        .pick(&[
+            (StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client"}"#),
+            (StatusCode::BAD_REQUEST, r#"{"error":"unauthorized_client"}"#),
+            (StatusCode::UNAUTHORIZED, ""),
+        ])
+        .into()
 }
 
 fn refusal(world: &World) -> Reply {
-    world.dice().pick(&[
-        (StatusCode::BAD_REQUEST, r#"{"error":"invalid_scope"}"#),
-        (StatusCode::BAD_REQUEST, r#"{"error":"access_denied","error_description":"\u0007no"}"#),
-        (StatusCode::BAD_REQUEST, r#"{"error":"slow_down"}"#),
-        (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"server_error"}"#),
-        (StatusCode::NOT_FOUND, ""),
-        (StatusCode::PERMANENT_REDIRECT, ""),
-    ])
-    .into()
+    world
+        .dice()
+        .pick(&[
+            (StatusCode::BAD_REQUEST, r#"{"error":"invalid_scope"}"#),
+            (
+                StatusCode::BAD_REQUEST,
+                r#"{"error":"access_denied","error_description":"\u0007no"}"#,
+            ),
+            (StatusCode::BAD_REQUEST, r#"{"error":"slow_down"}"#),
+            (StatusCode::INTERNAL_SERVER_ERROR, r#"{"error":"server_error"}"#),
+            (StatusCode::NOT_FOUND, ""),
+            (StatusCode::PERMANENT_REDIRECT, ""),
+        ])
+        .into()
 }
 
 fn malformed(world: &World) -> Reply {

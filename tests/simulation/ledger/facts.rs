@@ -62,8 +62,9 @@ pub(crate) struct Instance {
     pub(crate) key: Key,
     /// Its tokens are in a store that others read as well.
     pub(crate) persisted: bool,
+    /// It is a tenant, which a pool forgets when it is idle.
+    pub(crate) pooled: bool,
     pub(crate) gone: bool,
-    /// How many may wait at once.
     pub(crate) held: Option<Held>,
     /// Tokio's time when it had its last token.
     pub(crate) obtained: Duration,
@@ -149,6 +150,8 @@ pub(crate) struct Token {
     /// How long the API takes it.
     pub(crate) lifetime: Duration,
     pub(crate) revoked: bool,
+    /// Nobody said how long it lives: a process that has it from a store knows nothing at all.
+    pub(crate) untold: bool,
     /// When the request for it arrived, whether that was before the last one was due, and from when
     /// on it may be renewed.
     pub(crate) arrived: Duration,

@@ -66,9 +66,14 @@ impl Ledger {
         holder.gone = true;
         holder.held = None;
         let (key, persisted) = (holder.key, holder.persisted);
-        self.requests.retain(|_, request| request.instance != instance);
+        self.abandoned(instance);
         self.credit(key, if persisted { Cause::Crashed } else { Cause::Started });
         self.forget_unsaved(key);
+    }
+
+    /// The requests of a process end with it.
+    pub(crate) fn abandoned(&mut self, instance: usize) {
+        self.requests.retain(|_, request| request.instance != instance);
     }
 
     /// A handle was dropped; requests under way may still hold it, and a fetch goes on.

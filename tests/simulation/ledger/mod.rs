@@ -17,10 +17,10 @@ use std::{
     time::Duration,
 };
 
+use facts::KeyFacts;
 pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Serial, Times, Token};
 pub(crate) use renewals::Fetched;
 pub(crate) use requests::{MOST_WAITING, Terms};
-use facts::KeyFacts;
 
 use crate::{
     history::{History, clock},
@@ -84,6 +84,8 @@ pub(crate) struct Ledger {
     pub(crate) spent: BTreeMap<usize, facts::Spent>,
     /// The newest refresh token in each record.
     stored: BTreeMap<(Key, String), usize>,
+    /// Boot time at the end of the last sleep.
+    last_sleep: Option<Duration>,
     told: BTreeSet<(Invariant, String)>,
 }
 

@@ -40,7 +40,10 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
-        let forgotten = holder.removed || now.boot - holder.last_use > IDLE;
+        // Right after a sleep a use may be counted as one of before it.
+        let woken = self.last_sleep.is_some_and(|at| now.boot < at + AFTER_SLEEP);
+        let idle = now.boot - holder.last_use > IDLE || woken;
+        let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
         let pace = pace(holder.lifetime);
         if initial && (forgotten || holder.lifetime.is_some()) {
@@ -50,7 +53,8 @@ impl Ledger {
         let slow = holder.slow_until.filter(|_| !holder.requested);
         let (told, held) = (holder.told_until, holder.held);
         let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
-        holder.fetching = Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
+        holder.fetching =
+            Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
         let restarts = initial && holder.lifetime.is_some();
         let anew = restarts || (initial && forgotten);
         if restarts {
@@ -66,10 +70,16 @@ impl Ledger {
             format!("{instance} fetches {gap:?} after the last time, not {pace:?}")
         });
         self.require(I6, slow.is_none_or(|until| now.boot + SLACK >= until), || {
-            format!("{instance} fetches again {:?} too soon after a refusal", slow.map(|s| s - now.boot))
+            format!(
+                "{instance} fetches again {:?} too soon after a refusal",
+                slow.map(|s| s - now.boot)
+            )
         });
         self.require(I6, told.is_none_or(|until| now.boot + SLACK >= until), || {
-            format!("{instance} fetches {:?} before the server wants it", told.map(|t| t - now.boot))
+            format!(
+                "{instance} fetches {:?} before the server wants it",
+                told.map(|t| t - now.boot)
+            )
         });
         self.require(I5, reason != FetchReason::Requested || asked, || {
             format!("{instance} says that somebody asked for a refresh")
@@ -206,6 +216,7 @@ impl Ledger {
         arrived: Duration,
         lifetime: Duration,
         due: Duration,
+        untold: bool,
     ) -> Serial {
         let serial = self.tokens.len();
         let now = self.now.boot;
@@ -219,6 +230,7 @@ impl Ledger {
             issued: now,
             lifetime,
             revoked: false,
+            untold,
             arrived,
             early: !early.is_zero(),
             due: arrived + due,
@@ -269,6 +281,8 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
+/// Until the keeper of a pool has noticed it.
+const AFTER_SLEEP: Duration = Duration::from_secs(120);
 /// After how long without use a pool may forget a tenant, to the half minute.
 const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How long such a thing may lead to a fetch.

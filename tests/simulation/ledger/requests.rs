@@ -80,6 +80,8 @@ impl Ledger {
         let invalid = epoch.is_none_or(|epoch| epoch <= holder.invalid_up_to);
         let up_to = holder.invalid_up_to;
         let unknown = if holder.persisted || token.slept { token.set_back } else { Duration::ZERO };
+        let unknown =
+            unknown + if holder.persisted && token.untold { EVER } else { Duration::ZERO };
         let expires = token.issued + token.lifetime + unknown;
         self.require(I10, key == other, || {
             format!("request {id} of key {key} has a token of key {other}")
@@ -121,7 +123,9 @@ impl Ledger {
                 self.count("answer");
                 let right = Some(attempt) == last && request.sends[attempt].answered;
                 self.require(I1, right, || {
-                    format!("request {id} has the answer {status} to attempt {attempt}, not {last:?}")
+                    format!(
+                        "request {id} has the answer {status} to attempt {attempt}, not {last:?}"
+                    )
                 });
             }
             Outcome::Ours(kind) => {
@@ -160,5 +164,6 @@ impl Ledger {
     }
 }
 
+const EVER: Duration = Duration::from_secs(1 << 40);
 /// How many may wait at one handle.
 pub(crate) const MOST_WAITING: usize = 300;

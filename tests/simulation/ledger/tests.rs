@@ -50,14 +50,10 @@ impl Story {
     fn answer(&mut self, key: usize) -> &mut Self {
         let ledger = &mut self.0;
         ledger.asked(0);
-        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75));
+        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75), false);
         ledger.delivered(serial, None);
-        let fetched = Fetched {
-            serial,
-            lifetime: Some(LIFE),
-            refresh_in: None,
-            sent: Some(ledger.now.at),
-        };
+        let fetched =
+            Fetched { serial, lifetime: Some(LIFE), refresh_in: None, sent: Some(ledger.now.at) };
         ledger.fetch_succeeded(0, fetched);
         ledger.obtained(0, serial as u64 + 1);
         self

@@ -96,6 +96,7 @@ impl Ledger {
     pub(crate) fn slept(&mut self, time: Duration) {
         self.say(format!("the machine has slept for {time:?}"));
         self.count("suspend");
+        self.last_sleep = Some(self.now.boot);
         self.tokens.iter_mut().for_each(|token| token.slept = true);
         for key in self.keys.keys().copied().collect::<Vec<_>>() {
             self.credit(key, Cause::Slept);
