@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use tokio::time::{Sleep, sleep};
 use tower::Service;
 
@@ -157,7 +157,7 @@ where
             let served = matches!(fate, Fate::Served);
             // One that refuses may do so from the header alone.
             if served || dice.chance(0.5) {
-                let read = body.collect().await.map(|body| body.to_bytes());
+                let read = body.collect().await.map(Collected::to_bytes);
                 let whole = read.as_ref().is_ok_and(|read| **read == *content(id).as_bytes());
                 world.require(Invariant::I1, whole, || format!("request {id} has lost its body"));
             }

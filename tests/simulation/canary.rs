@@ -30,13 +30,13 @@ pub(crate) fn find(text: &str) -> Option<&'static str> {
 }
 
 fn forms() -> Vec<(&'static str, String)> {
-    let hex: String = MARK.bytes().map(|b| format!("{b:02x}")).collect();
+    let hex: Vec<_> = MARK.bytes().map(|b| format!("{b:02x}")).collect();
     let list: Vec<_> = MARK.bytes().map(|b| b.to_string()).collect();
     let mut forms = vec![
         ("as it is", MARK.to_owned()),
         ("in lower case", MARK.to_lowercase()),
         ("in a form", MARK.replace('+', "%2B")),
-        ("in hex", hex),
+        ("in hex", hex.concat()),
         ("as a list of bytes", list.join(", ")),
     ];
     for offset in 0..3_usize {

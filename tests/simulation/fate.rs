@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::sleep};
-use tower_oauth::{Rejection, TokenHandle};
+use tower_oauth::{Rejection, Status, TokenHandle};
 
 use crate::{
     canary,
@@ -114,7 +114,7 @@ pub(crate) async fn inspect(world: World, cast: Arc<Cast>) {
         }
         for caller in &cast.tenants.callers {
             // Not `current()`: that is a use.
-            if let Some(status) = cast.tenants.pool.status(&caller.key).filter(|s| s.is_ready()) {
+            if let Some(status) = cast.tenants.pool.status(&caller.key).filter(Status::is_ready) {
                 world.ledger().shows(caller.instance, Some(status.epoch()));
             }
         }

@@ -6,6 +6,10 @@
 #![cfg(test)] // tells clippy that this is test code, which may unwrap and index
 #![cfg(all(feature = "pool", feature = "store", feature = "testing", feature = "tracing"))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
+#![allow(
+    clippy::unchecked_time_subtraction,
+    reason = "virtual time only grows; a panic would tell"
+)]
 
 mod api;
 mod caller;

@@ -93,9 +93,7 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         let deadline = self.world.since_start(cx.deadline);
         self.world.ledger().fetch_started(self.instance, cx.reason, previous, deadline);
         let mut guard = Guard { world: self.world.clone(), instance: self.instance, over: false };
-        if self.world.has(Trouble::SourcePanics, self.key) {
-            panic!("{SIMULATED}");
-        }
+        assert!(!self.world.has(Trouble::SourcePanics, self.key), "{SIMULATED}");
         let mut fetch = Box::pin(self.source.fetch(cx));
         let outcome = poll_fn(|task| {
             if self.life.lives(task.waker()) {

@@ -139,14 +139,12 @@ impl TokenStore for SharedStore {
     ) -> Result<(Lease, Option<Record>), Error> {
         self.call().await?;
         let name = key.to_string();
-        let lease = match self.lease {
-            Some(length) => self.take_lease(&name, length, deadline).await?,
-            None => {
-                let lock = self.with(&name, |stored| stored.lock.clone());
-                let guard =
-                    timeout_at(deadline, lock.lock_owned()).await.map_err(|_| self.busy())?;
-                Lease { record: name.clone(), number: 0, until: None, _guard: Some(guard) }
-            }
+        let lease = if let Some(length) = self.lease {
+            self.take_lease(&name, length, deadline).await?
+        } else {
+            let lock = self.with(&name, |stored| stored.lock.clone());
+            let guard = timeout_at(deadline, lock.lock_owned()).await.map_err(|_| self.busy())?;
+            Lease { record: name.clone(), number: 0, until: None, _guard: Some(guard) }
         };
         Ok((lease, self.read(&name)?))
     }

@@ -74,9 +74,7 @@ impl Fault {
             fault.reply = Some(page(world));
         } else if world.has(Trouble::ClientUnknown, key) {
             fault.reply = Some(unknown_client(world));
-        } else if world.has(Trouble::IssuerFlaky, key) && dice.chance(0.5) {
-            fault = Self::any(world);
-        } else if dice.chance(0.02) {
+        } else if dice.chance(if world.has(Trouble::IssuerFlaky, key) { 0.5 } else { 0.02 }) {
             fault = Self::any(world);
         }
         if world.has(Trouble::IssuerSlow, key) {

@@ -16,7 +16,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use tokio::time::sleep;
 use tower::Service;
 
@@ -64,7 +64,7 @@ impl Issuer {
 
     async fn exchange(self, request: Request<Full<Bytes>>) -> Result<Response<AnswerBody>, Broken> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         self.world.require(Invariant::I4, parts.uri.host() == Some(HOST), || {
             format!("a token request went to {:?}", parts.uri.host())
         });

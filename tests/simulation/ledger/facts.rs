@@ -25,7 +25,6 @@ pub(crate) struct Times {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) instance: usize,
-    pub(crate) started: Times,
     pub(crate) deadline: Duration,
     pub(crate) foreign: bool,
     pub(crate) most_sends: usize,
@@ -56,6 +55,7 @@ pub(crate) enum Outcome {
     Dropped,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 /// One holder of a current token: a handle, or a tenant of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Instance {
@@ -142,6 +142,7 @@ pub(crate) enum Cause {
     Slept,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 /// An access token that was issued.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -167,7 +168,6 @@ pub(crate) struct Token {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
     pub(crate) key: Key,
-    pub(crate) at: Duration,
     pub(crate) successor: usize,
     /// The answer was lost, or the process that had it: nobody could know the successor.
     pub(crate) lost: bool,

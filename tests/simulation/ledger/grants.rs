@@ -7,7 +7,7 @@ impl Ledger {
     pub(crate) fn rotated(&mut self, key: Key, old: usize, new: usize) {
         self.say(format!("refresh token {old} of key {key} is replaced by {new}"));
         self.count("rotated");
-        let spent = Spent { key, at: self.now.boot, successor: new, lost: true };
+        let spent = Spent { key, successor: new, lost: true };
         self.spent.insert(old, spent);
     }
 

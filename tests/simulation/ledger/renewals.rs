@@ -86,9 +86,9 @@ impl Ledger {
         });
         // Only the holder knows when it drew its refresh point; not before three quarters, though.
         if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
-            let least = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
-            let least = least.min(held.lifetime.mul_f64(0.75));
-            let early = now.boot + SLACK < held.asked + least;
+            let renewable = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
+            let renewable = renewable.min(held.lifetime.mul_f64(0.75));
+            let early = now.boot + SLACK < held.asked + renewable;
             self.require(I5, held.failed || !early, || {
                 format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
             });

@@ -26,7 +26,6 @@ impl Ledger {
         let held = self.good(instance);
         let request = Request {
             instance,
-            started: now,
             deadline: now.at + terms.within,
             foreign: terms.foreign,
             most_sends: terms.sends,
