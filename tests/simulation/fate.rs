@@ -46,7 +46,7 @@ fn happen(world: &World, cast: &Cast, errands: &mut JoinSet<()>) {
             let process = seat.process();
             let Some(process) = &*process else { return };
             let (tokens, instance) = (process.tokens.clone(), process.caller.instance);
-            errands.spawn(refresh(world.clone(), tokens, instance, seat.key));
+            errands.spawn(refresh(world.clone(), tokens, instance));
         }
         4 => {
             let process = seat.process();

@@ -22,7 +22,7 @@ use crate::{
     api::{Api, ORIGIN},
     caller::{Caller, Client},
     issuer::{Book, ENDPOINT, Issuer},
-    ledger::{Cause, Instance, Key, MOST_WAITING},
+    ledger::{Instance, Key, MOST_WAITING},
     probe::{Life, Probe},
     store::SharedStore,
     world::World,
@@ -256,13 +256,12 @@ pub(crate) fn note(world: &World, instance: usize, event: &Event<'_>) {
 }
 
 /// Somebody asks for a fresh token.
-pub(crate) async fn refresh(world: World, tokens: TokenHandle, instance: usize, key: Key) {
+pub(crate) async fn refresh(world: World, tokens: TokenHandle, instance: usize) {
     {
         let mut ledger = world.ledger();
         ledger.say(format!("somebody refreshes {instance}"));
         ledger.count("refresh asked");
         ledger.instances[instance].requested = true;
-        ledger.credit(key, Cause::Requested);
     }
     drop(tokens.refresh().await);
 }

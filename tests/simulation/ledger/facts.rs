@@ -133,7 +133,6 @@ pub(crate) struct KeyFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Rejected,
-    Requested,
     WallJump,
     Started,
     Crashed,

@@ -109,7 +109,8 @@ impl Ledger {
         holds: bool,
         what: impl FnOnce() -> String,
     ) {
-        if holds || self.violations.len() >= MOST_VIOLATIONS {
+        let known = self.violations.iter().filter(|known| known.invariant == invariant).count();
+        if holds || known >= MOST_VIOLATIONS {
             return;
         }
         let what = what();
@@ -145,5 +146,6 @@ impl fmt::Display for Violation {
     }
 }
 
-const MOST_VIOLATIONS: usize = 10;
+/// Of each invariant.
+const MOST_VIOLATIONS: usize = 3;
 const TAIL: usize = 60;

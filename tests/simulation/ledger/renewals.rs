@@ -224,7 +224,11 @@ impl Ledger {
         self.count("issued");
         let facts = self.keys.entry(key).or_default();
         let early = facts.due.saturating_sub(arrived + SLACK);
-        let excused = early.is_zero() || !facts.credits.is_empty();
+        let asked_for = self.instances.iter().any(|holder| {
+            let fetching = holder.fetching.filter(|_| holder.key == key);
+            fetching.is_some_and(|fetching| fetching.reason == FetchReason::Requested)
+        });
+        let excused = early.is_zero() || asked_for || !facts.credits.is_empty();
         self.tokens.push(Token {
             key,
             issued: now,
@@ -232,7 +236,7 @@ impl Ledger {
             revoked: false,
             untold,
             arrived,
-            early: !early.is_zero(),
+            early: !early.is_zero() && !asked_for,
             due: arrived + due,
             set_back: Duration::ZERO,
             slept: false,
@@ -252,12 +256,12 @@ impl Ledger {
         }
         facts.last = Some(serial);
         facts.due = due;
-        // One token for all that happened before it was asked for; but each call of `refresh()` is
-        // for one of its own, each process may have met the trouble of a store, and a token that was
+        // One token for all that happened before it was asked for; but each process may have met the
+        // trouble of a store, a step-up waits for the fetch that is under way, and a token that was
         // asked for while a clock was moved is judged by what it said before.
         let lasts = |cause| {
-            use Cause::{Requested, Slept, StoreTrouble, WallJump};
-            matches!(cause, Requested | Slept | StoreTrouble | WallJump)
+            use Cause::{Slept, StepUp, StoreTrouble, WallJump};
+            matches!(cause, Slept | StepUp | StoreTrouble | WallJump)
         };
         if early {
             let credit = facts.credits.iter().position(|credit| !lasts(credit.1));
@@ -265,9 +269,7 @@ impl Ledger {
             credit.map(|credit| facts.credits.remove(credit));
         }
         facts.credits.retain(|(at, cause)| {
-            *at > arrived
-                || *cause == Cause::Requested
-                || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
+            *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
         });
     }
 }

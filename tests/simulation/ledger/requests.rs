@@ -165,4 +165,4 @@ impl Ledger {
 
 const EVER: Duration = Duration::from_secs(1 << 40);
 /// How many may wait at one handle.
-pub(crate) const MOST_WAITING: usize = 300;
+pub(crate) const MOST_WAITING: usize = 60;

@@ -162,12 +162,17 @@ fn i5_a_token_before_the_last_is_due_needs_a_reason() {
     let mut story = Story::new();
     story.wait(10).fetch(FetchReason::Due).breaks(I5);
     let mut story = Story::new();
-    story.0.credit(0, Cause::Requested);
     story.0.instances[0].requested = true;
     story.wait(10).fetch(FetchReason::Requested);
     assert!(story.0.report().is_none(), "{:?}", story.0.violations);
-    // It is used up.
+    // Nobody asked again.
     story.wait(10).fetch(FetchReason::Requested).breaks(I5);
+    let mut story = Story::new();
+    story.0.credit(0, Cause::Crashed);
+    story.wait(10).fetch(FetchReason::Rejected);
+    assert!(story.0.report().is_none(), "{:?}", story.0.violations);
+    // The reason is used up.
+    story.wait(10).fetch(FetchReason::Rejected).breaks(I5);
 }
 
 #[test]
