@@ -252,6 +252,10 @@ impl TokenSource for Session {
         Ok(token)
     }
 
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        self.configured.built.grant.renewed(cx).await
+    }
+
     async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
         self.configured.built.grant.revoke(cx).await
     }

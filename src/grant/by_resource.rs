@@ -3,7 +3,7 @@ use std::fmt;
 use crate::{
     discovery::{Discovery, ResourceDiscovery},
     error::{ConfigError, Error, ErrorKind},
-    source::{FetchContext, Link, TokenSource},
+    source::{FetchContext, Link, TokenSource, first_of},
     token::TokenSet,
 };
 
@@ -75,6 +75,10 @@ impl TokenSource for ByResource {
             Error::new(ErrorKind::Configuration, "there is no grant for the authorization server")
         })?;
         grant.fetch(cx).await
+    }
+
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        first_of(self.grants.iter().map(|(_, grant)| grant), &cx).await
     }
 
     /// Each server revokes what it gave.

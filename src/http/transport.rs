@@ -75,6 +75,12 @@ impl Transport {
         request: http::Request<Bytes>,
         limits: Limits,
     ) -> Result<Answer, Error> {
+        // A process that was stopped may be past it: what nobody waits for any more, and somebody else
+        // may be sending by now, is not sent.
+        if Instant::now() >= limits.deadline {
+            let message = "no time was left to ask the authorization server";
+            return Err(Error::new(ErrorKind::Timeout, message));
+        }
         // One deadline over everything: a server that drips a byte a second is as dead as one
         // that does not answer.
         match timeout_at(limits.deadline, self.0.exchange(request, limits)).await {
@@ -280,4 +286,33 @@ mod default {
     }
 
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// The first poll of a request may write it, before any timer is looked at.
+    #[tokio::test(start_paused = true)]
+    async fn f41_nothing_is_sent_once_the_deadline_has_passed() {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let transport = Transport::new(tower::service_fn(move |_: http::Request<Full<Bytes>>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, BoxError>(http::Response::new(Full::<Bytes>::default())) }
+        }));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let limits = Limits { deadline, body: 1024 };
+        transport.exchange(http::Request::default(), limits).await.unwrap();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let late = transport.exchange(http::Request::default(), limits).await.unwrap_err();
+        assert_eq!((late.kind(), sent.load(Ordering::Relaxed)), (ErrorKind::Timeout, 1));
+    }
 }

@@ -18,6 +18,8 @@ pub enum FetchReason {
     Requested,
     /// An API asked for more than the current token has.
     StepUp,
+    /// It was not fetched: somebody else had obtained it, and the source heard of that.
+    Renewed,
 }
 
 impl FetchReason {
@@ -30,6 +32,7 @@ impl FetchReason {
             Self::Rejected => "rejected",
             Self::Requested => "requested",
             Self::StepUp => "step_up",
+            Self::Renewed => "renewed",
         }
     }
 }
@@ -134,6 +137,13 @@ pub enum Event<'a> {
     },
     /// The store failed, without anything being lost.
     StoreFailed {
+        /// What went wrong.
+        error: &'a Error,
+    },
+    /// Tokens that others obtain are not heard of until after the next fetch, because the source
+    /// panicked while it listened, or gave one that cannot be used. They are found when the current
+    /// one is due.
+    NotListening {
         /// What went wrong.
         error: &'a Error,
     },

@@ -12,7 +12,7 @@ use metrics::{
     histogram,
 };
 
-use super::Event;
+use super::{Event, FetchReason};
 use crate::time::{Clock, SystemClock};
 
 /// Counts an event. Of many tenants' tokens there is no one that expires next, or is there or not:
@@ -32,16 +32,17 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
     match *event {
         Event::Fetching { .. } => {}
         Event::Obtained { reason, lifetime, expires_in, took, .. } => {
-            let reason = reason.as_str();
             let labels = || {
                 [
                     ("client", client.clone()),
-                    ("reason", SharedString::const_str(reason)),
+                    ("reason", SharedString::const_str(reason.as_str())),
                     ("outcome", SharedString::const_str("success")),
                 ]
             };
-            counter!(FETCHES, &labels()).increment(1);
-            histogram!(FETCH_DURATION, &labels()).record(took);
+            if reason != FetchReason::Renewed {
+                counter!(FETCHES, &labels()).increment(1);
+                histogram!(FETCH_DURATION, &labels()).record(took);
+            }
             gauge!(LAST_SUCCESS, "client" => client.clone()).set(in_seconds(Duration::ZERO));
             gauge!(LIFETIME, "client" => client.clone()).set(lifetime);
             token(true, expires_in);
@@ -91,6 +92,7 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
         Event::NotSaved { .. } => stored("not_saved"),
         Event::RecordIgnored { .. } => stored("record_ignored"),
         Event::StoreFailed { .. } => stored("store_failed"),
+        Event::NotListening { .. } => stored("not_listening"),
         Event::Resending { .. } => stored("resending"),
         Event::Ended { .. } => stored("ended"),
         Event::Stopped => token(false, Duration::ZERO),

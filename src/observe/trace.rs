@@ -64,6 +64,11 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
             name: "tower_oauth.store_failed", target: TARGET, client,
             error.type = error.kind().as_str(), %error, "token store failed"
         ),
+        Event::NotListening { error } => warn!(
+            name: "tower_oauth.not_listening", target: TARGET, client,
+            error.type = error.kind().as_str(), %error,
+            "tokens that others obtain are not heard of"
+        ),
         Event::Resending { generation } => warn!(
             name: "tower_oauth.resending", target: TARGET, client, generation,
             "an answer was lost; sending the refresh token again"

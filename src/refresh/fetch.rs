@@ -85,7 +85,7 @@ pub(crate) fn fetch_then(
     });
 }
 
-fn ended(failure: &JoinError) -> Error {
+pub(super) fn ended(failure: &JoinError) -> Error {
     if failure.is_panic() {
         return panicked();
     }
@@ -106,11 +106,16 @@ async fn run(
     let token = timeout_at(deadline, source.fetch(cx))
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no token was fetched in time")))?;
+    until_usable(&token, started).await;
+    Ok(token)
+}
+
+/// Waits until a token is good. Without a time of its own, it was asked for at `started`.
+pub(super) async fn until_usable(token: &TokenSet, started: Instant) {
     if let Some(usable_in) = token.usable_in() {
         let usable_at = token.sent_at().unwrap_or(started) + usable_in.min(MAX_NOT_BEFORE);
         sleep_until(usable_at).await;
     }
-    Ok(token)
 }
 
 /// A token that is not usable for longer than this is used all the same: the clocks disagree.

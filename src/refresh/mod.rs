@@ -25,6 +25,7 @@ mod fetch;
 #[cfg(feature = "mtls")]
 mod follow;
 mod handle;
+mod listen;
 mod plan;
 mod policy;
 mod refresher;

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     fetch::{Fetch, revoke},
+    listen::Listening,
     plan::{Facts, Held, Plan, plan},
     policy::Policy,
     shared::Shared,
@@ -76,6 +77,9 @@ struct Task<'a> {
     source: Arc<dyn DynTokenSource>,
     clock: Arc<dyn Clock>,
     fetch: Option<Fetch>,
+    listening: Listening,
+    /// When it is listened again, after something was heard.
+    listen_from: Instant,
     /// The last token set, whatever became of it: it carries the refresh token.
     previous: Option<Arc<TokenSet>>,
     lifetime: Option<Duration>,
@@ -102,6 +106,8 @@ impl<'a> Task<'a> {
             source,
             clock,
             fetch: None,
+            listening: Listening::Idle,
+            listen_from: Instant::now(),
             previous: None,
             lifetime: None,
             facts,
@@ -123,6 +129,7 @@ impl<'a> Task<'a> {
                 // Fresh -> Rejected: whoever reported it has emptied the slot.
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
+                self.listening.pause();
             }
             self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
@@ -135,6 +142,7 @@ impl<'a> Task<'a> {
                 Plan::Sleep(time) => self.idle(now, time).await,
             }
         };
+        self.listening.pause();
         // A fetch under way is finished: it may have rotated a refresh token. If the runtime or
         // the deadline ends it first, nothing more can be done.
         if let Some(fetch) = &mut self.fetch
@@ -166,13 +174,56 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Waits for whatever comes first: a fetch that ends, a request, or the time to look again.
+    /// Waits for whatever comes first: a fetch that ends, a token that somebody else obtained, a
+    /// request, or the time to look again.
     async fn idle(&mut self, now: Moment, time: Duration) {
         self.tell_next_attempt(now, time);
-        let Some(outcome) = next(self.fetch.as_mut(), self.shared, time).await else { return };
+        self.listen();
+        match next(self.fetch.as_mut(), &mut self.listening, self.shared, time).await {
+            Some(Next::Fetched(outcome)) => self.fetched(outcome),
+            Some(Next::Heard(outcome)) => self.heard(outcome),
+            Some(Next::Asked) | None => {}
+        }
+    }
+
+    /// While a fetch is under way, it is the one to find what others have obtained.
+    fn listen(&mut self) {
+        if self.fetch.is_some() || !matches!(self.listening, Listening::Idle) {
+            return;
+        }
+        let cx = FetchContext {
+            previous: self.previous.clone(),
+            reason: self.facts.held.map_or(self.facts.missing, |_| FetchReason::Due),
+            step_up: self.shared.step_ups().begin(false),
+            deadline: instant_in(Duration::MAX),
+            clock: self.clock.clone(),
+            stored: false,
+        };
+        self.listening.start(self.source.clone(), cx, self.listen_from);
+    }
+
+    // Any -> Fresh, without a fetch.
+    fn heard(&mut self, outcome: Result<TokenSet, Error>) {
+        // A source that hears something all the time is not believed more often than it would be
+        // asked.
+        self.listen_from = Instant::now() + self.shared.policy.pace(self.lifetime);
+        let known = self.previous.as_ref().map(|token| token.access_token());
+        let published = match outcome {
+            // It may be the one that was refused.
+            Ok(token) if known == Some(token.access_token()) => Ok(()),
+            Ok(token) => self.publish(&How::heard(&*self.clock), token),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = published {
+            self.listening = Listening::Off;
+            self.shared.sink.emit(&Event::NotListening { error: &error });
+        }
+    }
+
+    fn fetched(&mut self, outcome: Result<TokenSet, Error>) {
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
-        let outcome = outcome.and_then(|token| self.publish(&fetch, token));
+        let outcome = outcome.and_then(|token| self.publish(&How::fetched(&fetch), token));
         self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
         match outcome {
             Ok(()) => {}
@@ -187,6 +238,7 @@ impl<'a> Task<'a> {
     fn expire(&mut self, epoch: u64) {
         self.facts.held = None;
         self.facts.missing = FetchReason::Expired;
+        self.listening.pause();
         if self.shared.slot.take(epoch) {
             self.shared.status.send_modify(|status| status.state = State::Expired);
             self.shared.sink.emit(&Event::Expired { epoch });
@@ -194,6 +246,7 @@ impl<'a> Task<'a> {
     }
 
     fn start(&mut self, now: Moment, reason: FetchReason) {
+        self.listening = Listening::Idle;
         self.facts.fetching = true;
         self.facts.requested = false;
         self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
@@ -221,13 +274,13 @@ impl<'a> Task<'a> {
     }
 
     // Any -> Fresh.
-    fn publish(&mut self, fetch: &Fetch, token: TokenSet) -> Result<(), Error> {
+    fn publish(&mut self, how: &How, token: TokenSet) -> Result<(), Error> {
         let policy = &self.shared.policy;
         let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
         // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
         // was generated". That time is not known; the one when the request was sent is before it.
-        let sent = token.sent_at().unwrap_or(fetch.started);
-        let sent = fetch.moment.after(sent.saturating_duration_since(fetch.started));
+        let sent = token.sent_at().unwrap_or(how.started);
+        let sent = how.moment.after(sent.saturating_duration_since(how.started));
         let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), self.random.f64());
         let expires = sent.after(Policy::usable_for(lifetime));
 
@@ -251,17 +304,19 @@ impl<'a> Task<'a> {
             status.obtained_at = Some(obtained);
             status.expires_at = Some(obtained + expires.remaining(now));
             status.next_attempt = Some(obtained + refresh.remaining(now));
-            status.fetching = false;
-            status.finished += 1;
+            if how.reason != FetchReason::Renewed {
+                status.fetching = false;
+                status.finished += 1;
+            }
             status.failures = 0;
             status.error = None;
         });
         self.shared.sink.emit(&Event::Obtained {
             epoch,
-            reason: fetch.reason,
+            reason: how.reason,
             lifetime,
             expires_in: expires.remaining(now),
-            took: fetch.started.elapsed(),
+            took: how.started.elapsed(),
         });
         Ok(())
     }
@@ -355,12 +410,37 @@ impl<'a> Task<'a> {
     }
 }
 
-/// The outcome of the fetch, if it ends before anything else happens.
+/// How a token was obtained.
+struct How {
+    reason: FetchReason,
+    moment: Moment,
+    started: Instant,
+}
+
+impl How {
+    fn fetched(fetch: &Fetch) -> Self {
+        Self { reason: fetch.reason, moment: fetch.moment, started: fetch.started }
+    }
+
+    fn heard(clock: &dyn Clock) -> Self {
+        Self { reason: FetchReason::Renewed, moment: clock.now(), started: Instant::now() }
+    }
+}
+
+/// What happens next.
+enum Next {
+    Fetched(Result<TokenSet, Error>),
+    Heard(Result<TokenSet, Error>),
+    Asked,
+}
+
+/// What happens first within a time.
 async fn next(
     fetch: Option<&mut Fetch>,
+    listening: &mut Listening,
     shared: &Shared,
     time: Duration,
-) -> Option<Result<TokenSet, Error>> {
+) -> Option<Next> {
     let mut fetched = pin!(async {
         match fetch {
             Some(fetch) => fetch.ended().await,
@@ -368,11 +448,16 @@ async fn next(
         }
     });
     let mut requested = pin!(shared.requested());
-    let first = poll_fn(|cx| match fetched.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => requested.as_mut().poll(cx).map(|()| None),
+    let first = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = fetched.as_mut().poll(cx) {
+            return Poll::Ready(Next::Fetched(outcome));
+        }
+        if let Poll::Ready(outcome) = listening.poll(cx) {
+            return Poll::Ready(Next::Heard(outcome));
+        }
+        requested.as_mut().poll(cx).map(|()| Next::Asked)
     });
-    timeout(time, first).await.ok().flatten()
+    timeout(time, first).await.ok()
 }
 
 /// Longer than this, no server can have meant.

@@ -1,6 +1,9 @@
 use std::{
     fmt,
+    future::{Future as _, pending, poll_fn},
+    iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use super::{DynTokenSource, FetchContext, TokenSource};
@@ -71,6 +74,22 @@ impl Link {
         self.source.revoke(cx).await
     }
 
+    /// Waits for a token in place of the one that this source gave last.
+    pub(crate) async fn renewed(&self, mut cx: FetchContext) -> TokenSet {
+        // Of what another source gave, this one knows nothing newer.
+        let given = self.given().clone();
+        let access_token = |token: &Option<Arc<TokenSet>>| {
+            token.as_ref().map(|token| token.access_token().clone())
+        };
+        if access_token(&given) != access_token(&cx.previous) {
+            return pending().await;
+        }
+        cx.previous = given;
+        let token = self.source.renewed(cx).await;
+        *self.given() = Some(Arc::new(token.clone()));
+        token
+    }
+
     /// Goes on where another source is: with what it gave last.
     pub(super) fn inherit(&self, other: &Self) {
         let given = other.given().clone();
@@ -98,6 +117,12 @@ impl TokenSource for Chain {
         Err(error)
     }
 
+    /// Waits for what follows the current token, at the source that gave it; without one, at all of
+    /// them.
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        first_of(iter::once(&self.first).chain(&self.others), &cx).await
+    }
+
     /// Each source revokes what it gave.
     async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
         let mut outcome = self.first.revoke(cx.clone()).await;
@@ -106,6 +131,22 @@ impl TokenSource for Chain {
         }
         outcome
     }
+}
+
+/// Whichever hears of a token first.
+pub(crate) async fn first_of<'a>(
+    links: impl Iterator<Item = &'a Link>,
+    cx: &FetchContext,
+) -> TokenSet {
+    let mut all: Vec<_> = links.map(|link| Box::pin(link.renewed(cx.clone()))).collect();
+    poll_fn(|task| {
+        let ready = all.iter_mut().find_map(|renewed| match renewed.as_mut().poll(task) {
+            Poll::Ready(token) => Some(token),
+            Poll::Pending => None,
+        });
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 impl fmt::Debug for Chain {

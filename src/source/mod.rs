@@ -26,10 +26,14 @@ mod replaceable;
 mod service;
 mod step_up;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+};
 
 pub use chain::Chain;
-pub(crate) use chain::Link;
+pub(crate) use chain::{Link, first_of};
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
@@ -70,6 +74,28 @@ pub trait TokenSource: Send + Sync + 'static {
         let nothing = cx.previous.is_none();
         async move { if nothing { Ok(()) } else { Err(cannot_revoke()) } }
     }
+
+    /// Waits for a token that somebody else has obtained, such as another process with the same
+    /// store. What comes of it is served at once, in place of `cx.previous`, without a token
+    /// request.
+    ///
+    /// It is only ever a shortcut: whoever never hears of such a token fetches when the current one
+    /// is due. So there is no error to return, and no deadline. It runs on a task of its own while
+    /// nothing is fetched, is dropped when a fetch begins, and called anew after that one; also
+    /// after it has returned, but not at once. `cx.reason` is [`Due`](crate::observe::FetchReason)
+    /// while there is a token, and otherwise what became of it. A [`TokenPool`] does not call it.
+    ///
+    /// Default: it waits for ever.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be dropped wherever it waits.
+    ///
+    /// [`TokenPool`]: https://docs.rs/tower-oauth/latest/tower_oauth/struct.TokenPool.html
+    fn renewed(&self, cx: FetchContext) -> impl Future<Output = TokenSet> + Send {
+        drop(cx);
+        pending()
+    }
 }
 
 fn cannot_revoke() -> Error {
@@ -84,6 +110,10 @@ impl<T: TokenSource> TokenSource for Arc<T> {
     fn revoke(&self, cx: FetchContext) -> impl Future<Output = Result<(), Error>> + Send {
         T::revoke(self, cx)
     }
+
+    fn renewed(&self, cx: FetchContext) -> impl Future<Output = TokenSet> + Send {
+        T::renewed(self, cx)
+    }
 }
 
 /// A source whose type is forgotten, so that the refresher and [`Chain`] need no type parameter.
@@ -97,6 +127,8 @@ pub(crate) trait DynTokenSource: Send + Sync + 'static {
         &self,
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>>;
+
+    fn renewed(&self, cx: FetchContext) -> Pin<Box<dyn Future<Output = TokenSet> + Send + '_>>;
 }
 
 impl<T: TokenSource> DynTokenSource for T {
@@ -112,5 +144,9 @@ impl<T: TokenSource> DynTokenSource for T {
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
         Box::pin(TokenSource::revoke(self, cx))
+    }
+
+    fn renewed(&self, cx: FetchContext) -> Pin<Box<dyn Future<Output = TokenSet> + Send + '_>> {
+        Box::pin(TokenSource::renewed(self, cx))
     }
 }

@@ -202,6 +202,12 @@ impl TokenSource for Replaceable {
         let current = self.sources().current.clone();
         current.revoke(cx).await
     }
+
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        // Another one takes its place in a fetch only, and after that, this is called anew.
+        let current = self.sources().current.clone();
+        current.renewed(cx).await
+    }
 }
 
 impl fmt::Debug for Replaceable {

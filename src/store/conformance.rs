@@ -47,6 +47,8 @@ macro_rules! store_conformance {
                 a_wait_that_is_given_up_changes_nothing
                 the_next_one_sees_what_the_last_one_saved
                 a_large_record_is_kept
+                a_record_that_was_removed_is_gone
+                a_hint_is_a_hint
             );
         }
     };
@@ -207,6 +209,57 @@ pub async fn a_large_record_is_kept(store: impl TokenStore) {
     stored(&store.save(&mut lease, 0, &large).await.unwrap());
     store.release(lease).await;
     assert_eq!(store.load(&key).await.unwrap().unwrap().to_json(), large.to_json());
+}
+
+pub async fn a_record_that_was_removed_is_gone(store: impl TokenStore) {
+    let (key, record) = any();
+    // One that is not there.
+    store.remove(&key, soon()).await.unwrap();
+    let (other_key, other) = any();
+    for (key, record) in [(key, &record), (other_key, &other)] {
+        let (mut lease, _) = store.acquire(&key, soon()).await.unwrap();
+        stored(&store.save(&mut lease, 0, record).await.unwrap());
+        let next = with(record, 2, RecordState::Clean, "second");
+        stored(&store.save(&mut lease, 1, &next).await.unwrap());
+        // Not under the hands of whoever renews it.
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let refused = store.remove(&key, deadline).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused}");
+        store.release(lease).await;
+    }
+    store.remove(&key, soon()).await.unwrap();
+    assert!(store.load(&key).await.unwrap().is_none());
+    assert!(store.load(&other_key).await.unwrap().is_some());
+    // Then all begins anew, and the right was given back.
+    let (mut lease, found) = store.acquire(&key, soon()).await.unwrap();
+    assert!(found.is_none());
+    stored(&store.save(&mut lease, 0, &record).await.unwrap());
+    store.release(lease).await;
+}
+
+/// Whether a store hears of anything is its own affair; what it says must not depend on it.
+pub async fn a_hint_is_a_hint(store: impl TokenStore) {
+    let (key, record) = any();
+    let hinted =
+        |since| tokio::time::timeout(Duration::from_millis(100), store.changed(&key, since));
+    // It may be dropped and called again, and keeps nobody from anything.
+    for since in [0, 1, u64::MAX] {
+        let _ = hinted(since).await;
+    }
+    let listening = async {
+        for _ in 0..5 {
+            let _ = hinted(0).await;
+        }
+    };
+    let renewing = async {
+        let (mut lease, _) = store.acquire(&key, soon()).await.unwrap();
+        stored(&store.save(&mut lease, 0, &record).await.unwrap());
+        store.release(lease).await;
+        assert_eq!(store.load(&key).await.unwrap().unwrap().generation(), 1);
+    };
+    join!(listening, renewing);
+    let _ = hinted(1).await;
+    assert_eq!(store.load(&key).await.unwrap().unwrap().to_json(), record.to_json());
 }
 
 /// A record for a subject that nobody else has.

@@ -1,15 +1,16 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
     time::{Instant, timeout_at},
 };
 
-use super::{Key, Record, Saved, TokenStore};
+use super::{Key, Record, RecordState, Saved, TokenStore};
 use crate::error::{Error, ErrorKind};
 
 /// A store in memory, for tests and for handles of one process that share tokens. It ends with the
@@ -23,6 +24,8 @@ pub struct MemoryStore(Arc<Mutex<HashMap<Key, Slot>>>);
 struct Slot {
     record: Option<Record>,
     lock: Arc<AsyncMutex<()>>,
+    /// Its generation.
+    changes: watch::Sender<u64>,
 }
 
 /// The right to renew a record of a [`MemoryStore`].
@@ -81,11 +84,29 @@ impl TokenStore for MemoryStore {
             return Ok(Saved::Conflict(slot.record.clone()));
         }
         slot.record = Some(record.clone());
+        if record.state() == RecordState::Clean {
+            slot.changes.send_replace(record.generation());
+        }
         Ok(Saved::Stored)
     }
 
     async fn release(&self, lease: MemoryLease) {
         drop(lease);
+    }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let _lease = self.acquire(key, deadline).await?;
+        if let Some(slot) = self.slots().get_mut(key) {
+            slot.record = None;
+        }
+        Ok(())
+    }
+
+    async fn changed(&self, key: &Key, since: u64) {
+        let mut changes = self.slots().entry(*key).or_default().changes.subscribe();
+        if changes.wait_for(|generation| *generation > since).await.is_err() {
+            pending::<()>().await;
+        }
     }
 }
 

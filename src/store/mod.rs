@@ -58,7 +58,11 @@ mod rotation;
 mod seal;
 mod stamp;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -133,6 +137,35 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Gives the right back, at once.
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send;
+
+    /// Waits for the right to renew a record, and removes it, with all copies of earlier ones: no
+    /// secret of it is left. Also one that cannot be read; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when somebody else has the right until the
+    /// deadline; [`ErrorKind::Store`](crate::ErrorKind::Store) when it is not known to be removed.
+    fn remove(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Waits until a record may have been stored whose generation is above `since`, at once if that
+    /// has happened before.
+    ///
+    /// It is a hint, which spares others the time until their token is due: it may come late, in
+    /// vain, more than once, or not at all. What it is a hint of is read by [`load`](Self::load).
+    ///
+    /// Default: it waits for ever.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be dropped at any time, and called again.
+    fn changed(&self, key: &Key, since: u64) -> impl Future<Output = ()> + Send {
+        let _ = (key, since);
+        pending()
+    }
 }
 
 /// What became of a record that was to be stored.
@@ -175,5 +208,17 @@ impl<S: TokenStore> TokenStore for Arc<S> {
 
     fn release(&self, lease: Self::Lease) -> impl Future<Output = ()> + Send {
         S::release(self, lease)
+    }
+
+    fn remove(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        S::remove(self, key, deadline)
+    }
+
+    fn changed(&self, key: &Key, since: u64) -> impl Future<Output = ()> + Send {
+        S::changed(self, key, since)
     }
 }

@@ -1,6 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::pending, sync::Arc, time::Duration};
 
-use tokio::{sync::Mutex, time::timeout_at};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Key, Record, RecordState, TokenStore,
@@ -15,14 +18,17 @@ use crate::{
     token::TokenSet,
 };
 
+mod hint;
 mod renewal;
 
+use hint::Listener;
 use renewal::Renewal;
 
 /// A source that keeps what another one obtains in a store.
 ///
 /// - A good access token that is stored is used without a token request, at the start and whenever
-///   another process has renewed it.
+///   another process has renewed it: as soon as the store [says so](TokenStore::changed), or else
+///   when the current one is due.
 /// - A refresh token is sent by one process at a time, and a new one is stored before the access
 ///   token that came with it is used.
 /// - A renewal that broke off, here or in a process that is gone, is gone on with.
@@ -209,11 +215,62 @@ impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
     }
 }
 
+impl<P: TokenSource, S: TokenStore> Persisted<P, S> {
+    /// Removes the stored record, and all that is remembered of it here: for a user who has logged
+    /// out, or a record that does not open any more. The next fetch begins with what the grant
+    /// begins with.
+    ///
+    /// It revokes nothing, and it does not end handles: one that still has the tokens would write
+    /// them back, here and in every other process. So they are ended first, and an [`Arc`] keeps the
+    /// source within reach:
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tower_oauth::{ClientAuth, RefreshToken, TokenHandle, store::{MemoryStore, Persisted}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth::BoxError> {
+    /// # let issuer = tower_oauth::testing::AuthorizationServer::start().await?;
+    /// # let initial = issuer.issue_refresh_token("cli");
+    /// # let grant = RefreshToken::builder(issuer.token_endpoint(), ClientAuth::none("cli"), &*initial)
+    /// #     .revocation_endpoint(format!("{}/revoke", issuer.url()))
+    /// #     .build()?;
+    /// # let store = MemoryStore::new();
+    /// let source = Arc::new(Persisted::new(grant, store));
+    /// let tokens = TokenHandle::spawn(source.clone());
+    /// # tokens.ready().await?;
+    /// // Later, when the user logs out:
+    /// tokens.shutdown().revoke().await?;
+    /// source.forget().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`] when another process renews the token just now, and
+    /// [`ErrorKind::Store`] when the store does not work: then it may still be there. Without a
+    /// [subject](Self::subject), also when the credential that the grant begins with cannot be read
+    /// any more: its digest is a part of the record's name.
+    ///
+    /// # Cancellation
+    ///
+    /// What is dropped may have been done. It can be called again.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let mut cx = FetchContext::first();
+        cx.deadline = Instant::now() + self.settings.lock_wait.saturating_mul(2);
+        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| busy())?;
+        self.identify(&mut state, &cx).await?;
+        state.memory = Memory::default();
+        // Not to wait for ourselves.
+        self.release(&mut state).await;
+        let Some(Who { key, .. }) = &state.who else { return Ok(()) };
+        self.store.remove(key, Instant::now() + self.settings.lock_wait).await
+    }
+}
+
 impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout, "another fetch of the same source took all the time")
-        })?;
+        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| busy())?;
         self.identify(&mut state, &cx).await?;
         let outcome = Renewal::new(self, &mut state, &cx)?.run().await;
         let Err(error) = &outcome else { return outcome };
@@ -235,12 +292,20 @@ impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
         Renewal::new(self, &mut state, &cx)?.run().await
     }
 
+    /// Waits for a token that another process stored.
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        let who = self.state.lock().await.who.clone();
+        match who {
+            Some(who) => Listener::new(self, who, &cx).adopted().await,
+            // There was no fetch, which finds whose record it is.
+            None => pending().await,
+        }
+    }
+
     /// Revokes the newest tokens, and marks the record, so that no other process uses them. All who
     /// share the record lose them.
     async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {
-        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout, "another fetch of the same source took all the time")
-        })?;
+        let mut state = timeout_at(cx.deadline, self.state.lock()).await.map_err(|_| busy())?;
         self.identify(&mut state, &cx).await?;
         let outcome = Renewal::new(self, &mut state, &cx)?.revoke().await;
         state.memory = Memory::default();
@@ -255,6 +320,10 @@ impl<P: fmt::Debug, S: TokenStore + fmt::Debug> fmt::Debug for Persisted<P, S> {
             .field("store", &self.store)
             .finish_non_exhaustive()
     }
+}
+
+fn busy() -> Error {
+    Error::new(ErrorKind::Timeout, "another fetch of the same source took all the time")
 }
 
 const LOCK_WAIT: Duration = Duration::from_secs(10);

@@ -363,3 +363,28 @@ async fn a_key_from_a_function_is_asked_for_each_time() {
     // What needs no store goes on without the key.
     fetch(&source, None).await.unwrap();
 }
+
+/// Also what was damaged, copies of what was there before, and a link that somebody put there.
+#[tokio::test]
+async fn what_is_forgotten_is_in_no_file() {
+    let (server, folder) = (server(Duration::from_secs(30)), Temporary::new());
+    let (initial, _) = twice(&server, &folder).await;
+    for ending in [".new", ".damaged"] {
+        let path = folder.only(".token").with_extension(&ending[1..]);
+        fs::copy(folder.only(".token"), path).unwrap();
+    }
+    fs::write(folder.only(".token"), b"damaged").unwrap();
+    let store = FileStore::new(folder.tokens(), KeyRing::new("other", "02".repeat(32)).unwrap());
+    let (source, _) = with(refresh(&server, &*initial), store);
+    source.forget().await.unwrap();
+    let left = folder.files("");
+    assert!(left.iter().all(|path| path.extension().unwrap() == "lock"), "{left:?}");
+    assert_eq!(fs::read(folder.only(".lock")).unwrap(), b"");
+
+    let secret = folder.path().join("elsewhere");
+    fs::write(&secret, b"not ours").unwrap();
+    let link = folder.only(".lock").with_extension("token");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+    source.forget().await.unwrap();
+    assert!(!link.is_symlink() && secret.exists());
+}

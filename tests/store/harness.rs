@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard},
     time::{Instant, sleep, timeout_at},
 };
 use tower_oauth::{
@@ -123,6 +123,8 @@ struct Inner {
     slots: HashMap<String, Slot>,
     trouble: Trouble,
     saves: Vec<(u64, RecordState)>,
+    loads: usize,
+    changes: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -145,6 +147,19 @@ pub(crate) struct Trouble {
     pub(crate) lease: Option<Duration>,
     /// All keys are one.
     pub(crate) ignores_keys: bool,
+    pub(crate) hints: Hints,
+}
+
+/// What is said of records that were stored.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Hints {
+    /// Nothing.
+    #[default]
+    None,
+    /// The truth.
+    Honest,
+    /// That there is something, all the time.
+    Always,
 }
 
 pub(crate) struct TestLease {
@@ -169,6 +184,11 @@ impl TestStore {
     /// The generations and states that were saved, in their order.
     pub(crate) fn saves(&self) -> Vec<(u64, RecordState)> {
         self.inner.lock().unwrap().saves.clone()
+    }
+
+    /// How often a record was read without the lock.
+    pub(crate) fn loads(&self) -> usize {
+        self.inner.lock().unwrap().loads
     }
 
     /// The one record.
@@ -213,6 +233,7 @@ impl TokenStore for TestStore {
     type Lease = TestLease;
 
     async fn load(&self, key: &Key) -> Result<Option<Record>, Error> {
+        self.inner.lock().unwrap().loads += 1;
         self.read(key).await
     }
 
@@ -262,13 +283,41 @@ impl TokenStore for TestStore {
             Saved::Stored
         });
         if let Saved::Stored = saved {
-            self.inner.lock().unwrap().saves.push((record.generation(), record.state()));
+            let mut inner = self.inner.lock().unwrap();
+            inner.saves.push((record.generation(), record.state()));
+            inner.changes.notify_waiters();
         }
         Ok(saved)
     }
 
     async fn release(&self, lease: TestLease) {
         drop(lease);
+    }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let _lease = self.acquire(key, deadline).await?;
+        self.slot(key, |slot| slot.record = None);
+        Ok(())
+    }
+
+    async fn changed(&self, key: &Key, since: u64) {
+        let (changes, hints) = {
+            let inner = self.inner.lock().unwrap();
+            (inner.changes.clone(), inner.trouble.hints)
+        };
+        let generation =
+            || self.slot(key, |slot| slot.record.as_ref().map_or(0, Record::generation));
+        match hints {
+            Hints::None => std::future::pending().await,
+            Hints::Honest => loop {
+                let next = changes.notified();
+                if generation() > since {
+                    return;
+                }
+                next.await;
+            },
+            Hints::Always => {}
+        }
     }
 }
 

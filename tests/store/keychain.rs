@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex,
@@ -72,6 +72,13 @@ impl Keychain {
 
     pub(crate) fn most_at_once(&self) -> usize {
         self.calls.most.load(Ordering::SeqCst)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> usize {
+        let entries = self.entries.lock().unwrap();
+        let there = entries.iter().filter(|entry| entry.get_secret().is_ok());
+        there.map(Entry::get_specifiers).collect::<HashSet<_>>().len()
     }
 
     pub(crate) fn folder(&self) -> &Temporary {

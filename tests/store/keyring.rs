@@ -40,6 +40,8 @@ mod kernel {
             a_right_that_is_dropped_comes_back
             a_wait_that_is_given_up_changes_nothing
             the_next_one_sees_what_the_last_one_saved
+            a_record_that_was_removed_is_gone
+            a_hint_is_a_hint
         );
     }
 
@@ -90,6 +92,23 @@ async fn a_token_outlives_the_process_in_the_keychain() {
     // Of another name, it is another store.
     let other = Persisted::new(refresh(&server, &*initial), keychain.store().name("other"));
     assert_eq!(fetch(&other, None).await.unwrap_err().kind(), ErrorKind::InvalidGrant);
+}
+
+#[tokio::test]
+async fn whoever_logs_out_leaves_no_entry_in_the_keychain() {
+    let (server, keychain) = (strict(), Keychain::new());
+    let initial = server.issue_refresh_token("cli");
+    let source = Persisted::new(refresh(&server, &*initial), keychain.store());
+    fetch(&source, None).await.unwrap();
+    assert_eq!(keychain.entries(), 1);
+    // A locked one is an error, and forgotten later.
+    keychain.trouble(|trouble| trouble.locked = true);
+    assert_eq!(source.forget().await.unwrap_err().kind(), ErrorKind::Store);
+    keychain.trouble(|trouble| trouble.locked = false);
+    assert_eq!(keychain.entries(), 1);
+    source.forget().await.unwrap();
+    assert_eq!(keychain.entries(), 0);
+    source.forget().await.unwrap();
 }
 
 #[tokio::test]

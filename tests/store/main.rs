@@ -10,15 +10,19 @@ mod bound;
 mod clock;
 mod failing;
 mod harness;
+mod hint;
 mod lost;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis;
+#[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
+mod redis_hints;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_leases;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_masters;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
+mod removed;
 mod revoked;
 mod shared;
 mod start;
@@ -43,3 +47,5 @@ mod keyring;
 mod processes;
 #[cfg(all(feature = "store-file", unix))]
 mod temporary;
+#[cfg(all(feature = "store-file", target_os = "linux"))]
+mod user_space;

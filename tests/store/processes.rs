@@ -13,11 +13,13 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tower::{Service as _, ServiceExt as _};
+use tower_layer::Layer as _;
 use tower_oauth::{
-    ClientAuth, Error, FetchContext, RefreshToken, TokenHandle, TokenSet, TokenSource,
+    ClientAuth, Error, FetchContext, OAuthLayer, RefreshToken, TokenHandle, TokenSet, TokenSource,
     observe::FetchReason,
     store::{FileStore, Persisted, TokenStore},
-    testing::{AuthorizationServer, Reply, Rotation},
+    testing::{AuthorizationServer, ProtectedApi, Reply, Rotation},
 };
 
 use crate::temporary::{Temporary, ring};
@@ -78,16 +80,34 @@ async fn work(store: impl TokenStore) {
     say("done");
 }
 
-/// Serves for a while, and counts the requests that would have found no token.
+/// Serves for a while, once all are ready: makes requests, and tells of each that failed, and how
+/// often there was no token.
 async fn serve(source: impl TokenSource, time: Duration) {
+    let api = set("TEST_API");
     let tokens = TokenHandle::spawn(source);
     tokens.ready().await.unwrap();
-    let started = Instant::now();
-    let mut missed = 0;
-    while started.elapsed() < time {
-        missed += u32::from(tokens.current().is_none());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let layer = OAuthLayer::new(tokens.clone(), api.parse().unwrap());
+    let mut client = layer.layer(reqwest::Client::new());
+    let meeting = PathBuf::from(set("TEST_MEETING"));
+    fs::write(meeting.join(std::process::id().to_string()), "ready").unwrap();
+    while !meeting.join("go").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let started = Instant::now();
+    let (mut missed, mut made) = (0, 0);
+    while started.elapsed() < time {
+        for _ in 0..10 {
+            missed += u32::from(tokens.current().is_none());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let request = reqwest::Request::new(reqwest::Method::GET, api.parse().unwrap());
+        match client.ready().await.unwrap().call(request).await {
+            Ok(response) if response.status() == 200 => made += 1,
+            Ok(response) => say(&format!("failed {}", response.status())),
+            Err(error) => say(&format!("failed {error}")),
+        }
+    }
+    assert!(made > 0, "no request was made");
     say(&format!("missed {missed}"));
     say("done");
 }
@@ -111,7 +131,9 @@ pub(crate) struct Job<'a> {
     pub(crate) initial: &'a str,
     pub(crate) count: usize,
     pub(crate) forced: bool,
-    pub(crate) serve: Option<Duration>,
+    /// To serve for as long, with requests to this API, once there is a file `go` in the folder where
+    /// each process makes one when it is ready.
+    pub(crate) serve: Option<(Duration, &'a ProtectedApi, &'a Temporary)>,
     pub(crate) lock_wait: Duration,
     pub(crate) lease: Duration,
     pub(crate) fail_point: Option<String>,
@@ -152,8 +174,10 @@ impl<'a> Job<'a> {
         if self.forced {
             command.env("TEST_FORCED", "1");
         }
-        if let Some(time) = self.serve {
+        if let Some((time, api, meeting)) = self.serve {
+            command.env("TEST_MEETING", meeting.path());
             command.env("TEST_SERVE_SECONDS", time.as_secs().to_string());
+            command.env("TEST_API", api.url());
         }
         if let Some(fail_point) = &self.fail_point {
             command.env("TOWER_OAUTH_FAIL_POINT", fail_point);

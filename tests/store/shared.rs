@@ -81,6 +81,28 @@ async fn what_one_process_renews_the_others_adopt() {
     }
 }
 
+/// What was read before the lock was had is old by then.
+#[tokio::test(start_paused = true)]
+async fn f35_whoever_waited_for_the_lock_reads_the_record_again() {
+    for rotates in [true, false] {
+        let (server, store) = (strict(), TestStore::new());
+        let initial = server.issue_refresh_token("cli");
+        server.always(Reply::honest().delay(SECOND));
+        let processes = [(); 5].map(|()| {
+            if rotates {
+                Process::start(refresh(&server, &*initial), &store)
+            } else {
+                Process::start(client_credentials(&server), &store)
+            }
+        });
+        let first = processes[0].token().await.unwrap();
+        for process in &processes {
+            assert_eq!(process.token().await.unwrap(), first);
+        }
+        assert_eq!(server.token_request_count(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn rfr_02_a_token_is_stored_before_it_is_served() {
     let (server, store) = (strict(), TestStore::new());

@@ -80,6 +80,16 @@ impl Paths {
         File::open(&self.folder)?.sync_all()
     }
 
+    /// Removes the record and all that is kept of earlier ones, durably. Under the lock, whose file
+    /// stays: another process may be waiting for it.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        // The record last: while there is one, whoever is told that this failed can try again.
+        for file in [&self.temporary, &self.previous, &self.aside, &self.current] {
+            remove(file)?;
+        }
+        File::open(&self.folder)?.sync_all()
+    }
+
     /// Keeps the damaged record under another name, and puts these bytes in its place. Under the
     /// lock.
     pub(super) fn replace_damaged(&self, bytes: &[u8]) -> io::Result<()> {

@@ -245,6 +245,16 @@ impl TokenStore for FileStore {
     async fn release(&self, lease: FileLease) {
         drop(lease);
     }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let lock = self.0.locks.lock(key, deadline).await?;
+        let paths = self.paths(key);
+        let remove = move || {
+            let _held = lock;
+            paths.remove()
+        };
+        self.0.locks.blocking("emptied", remove).await
+    }
 }
 
 impl fmt::Debug for FileStore {

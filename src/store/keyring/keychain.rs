@@ -98,8 +98,10 @@ impl Keychain {
     }
 
     pub(super) fn delete(&self, name: &str) -> Result<(), Error> {
-        let deleted = self.entry(name).and_then(|entry| entry.delete_credential());
-        deleted.map_err(|error| self.refusal("deleted", error))
+        match self.entry(name).and_then(|entry| entry.delete_credential()) {
+            Ok(()) | Err(KeyringError::NoEntry) => Ok(()),
+            Err(error) => Err(self.refusal("deleted", error)),
+        }
     }
 
     fn entry(&self, name: &str) -> keyring_core::Result<Entry> {

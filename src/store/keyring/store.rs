@@ -216,6 +216,16 @@ impl TokenStore for KeyringStore {
     async fn release(&self, lease: KeyringLease) {
         drop(lease);
     }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let lock = self.locks.lock(key, deadline).await?;
+        let name = key.to_string();
+        let delete = move |keychain: &Keychain| {
+            let _held = lock;
+            keychain.delete(&name)
+        };
+        self.keychain.run(delete).await
+    }
 }
 
 fn find(keychain: &Keychain, key: &Key) -> Result<Option<Record>, Error> {

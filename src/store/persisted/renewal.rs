@@ -31,7 +31,7 @@ pub(super) struct Renewal<'a, P, S: TokenStore> {
 }
 
 /// Which stored token will do, so that no new one is asked for.
-struct Wanted {
+pub(super) struct Wanted {
     reason: FetchReason,
     /// The access token that is to be replaced.
     old: Option<Secret>,
@@ -58,12 +58,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         cx: &'a FetchContext,
     ) -> Result<Self, Error> {
         let who = state.who.clone().ok_or_else(|| store_failed("it is not known whose it is"))?;
-        let wanted = Wanted {
-            reason: cx.reason,
-            old: cx.previous.as_ref().map(|token| token.access_token().clone()),
-            was_unsaved: state.memory.unsaved,
-            step_up: cx.step_up.clone(),
-        };
+        let wanted = Wanted { was_unsaved: state.memory.unsaved, ..Wanted::new(cx) };
         let times = Times::new(cx.deadline, persisted.settings.lock_wait);
         let (refusal, store_error) = (None, None);
         Ok(Self { persisted, state, who, cx, wanted, times, refusal, store_error })
@@ -337,7 +332,16 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
 }
 
 impl Wanted {
-    fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {
+    pub(super) fn new(cx: &FetchContext) -> Self {
+        Self {
+            reason: cx.reason,
+            old: cx.previous.as_ref().map(|token| token.access_token().clone()),
+            was_unsaved: false,
+            step_up: cx.step_up.clone(),
+        }
+    }
+
+    pub(super) fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {
         if tokens.lacks_certificate() {
             return false;
         }
@@ -350,7 +354,7 @@ impl Wanted {
         }
         match self.reason {
             FetchReason::Requested => false,
-            FetchReason::Due => {
+            FetchReason::Due | FetchReason::Renewed => {
                 // One that is as good as due would be renewed in a moment.
                 let lives = life.is_none_or(|(left, whole)| left >= whole / 4);
                 lives && (!is_old || self.was_unsaved)
@@ -410,7 +414,7 @@ fn ended() -> Error {
     Error::new(ErrorKind::InvalidGrant, message)
 }
 
-const MAX_CALL: Duration = Duration::from_secs(4);
+pub(super) const MAX_CALL: Duration = Duration::from_secs(4);
 const MAX_STORING: Duration = Duration::from_secs(5);
 /// What the clocks of a lease and of its holder may differ by.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);

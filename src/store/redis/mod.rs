@@ -1,6 +1,7 @@
 //! Tokens in Redis, for a fleet.
 
 mod builder;
+mod hints;
 mod scripts;
 mod store;
 

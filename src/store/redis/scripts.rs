@@ -11,6 +11,7 @@ pub(super) struct Scripts {
     pub(super) acquire: Script,
     pub(super) save: Script,
     pub(super) release: Script,
+    pub(super) remove: Script,
 }
 
 impl Scripts {
@@ -20,6 +21,7 @@ impl Scripts {
             acquire: Script::new(ACQUIRE),
             save: Script::new(SAVE),
             release: Script::new(RELEASE),
+            remove: Script::new(REMOVE),
         }
     }
 }
@@ -44,10 +46,11 @@ return {0, false, redis.call('PTTL', KEYS[2])}
 ";
 
 /// Stores the record, if the stored generation is the expected one, and, where that is asked, if the
-/// lease is still the owner's.
+/// lease is still the owner's. Then says so, which must not matter: whoever may not, or is not heard,
+/// has stored it all the same.
 ///
 /// Keys: record, lease. Arguments: expected generation, generation, record, owner, whether the lease
-/// must be held, milliseconds to live or 0. Gives `{1, false}`; `{0, record}` if the generation is
+/// must be held, milliseconds to live or 0, the channel to say it on or nothing. Gives `{1, false}`; `{0, record}` if the generation is
 /// another one; `{2, false}` if the lease is gone.
 const SAVE: &str = r"
 if ARGV[5] == '1' and redis.call('GET', KEYS[2]) ~= ARGV[4] then
@@ -63,6 +66,9 @@ if ARGV[6] == '0' then
 else
     redis.call('PEXPIRE', KEYS[1], ARGV[6])
 end
+if ARGV[7] ~= '' then
+    redis.pcall('PUBLISH', ARGV[7], ARGV[2])
+end
 return {1, false}
 ";
 
@@ -74,4 +80,14 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end
 return 0
+";
+
+/// Removes the record, and gives the lease back, if it is still the owner's.
+///
+/// Keys: record, lease. Arguments: owner.
+const REMOVE: &str = r"
+if redis.call('GET', KEYS[2]) == ARGV[1] then
+    redis.call('DEL', KEYS[2])
+end
+return redis.call('DEL', KEYS[1])
 ";

@@ -17,6 +17,7 @@ use super::{
         seal::{Closed, Envelope, Place, seal},
     },
     builder::RedisStoreBuilder,
+    hints::Hints,
     scripts::Scripts,
 };
 use crate::{
@@ -29,8 +30,9 @@ use crate::{
 ///
 /// Records are sealed (XChaCha20-Poly1305) before they leave the process, and bound to their place.
 /// The right to renew one is a lease, which expires by itself when its holder is gone. Whoever's
-/// renewal is due first takes it; the others find the new token when theirs is due. No request
-/// waits for Redis: each process serves its token from memory.
+/// renewal is due first takes it. The others hear of it by pub/sub, on a connection of its own, and
+/// have the new token within half a second; whoever hears nothing finds it when its own is due. No
+/// request waits for Redis: each process serves its token from memory.
 ///
 /// While Redis is away, tokens in memory go on. A grant that spends nothing is renewed without it;
 /// for a rotating refresh token, [`WithoutStore`](super::super::WithoutStore) decides. When Redis
@@ -68,6 +70,7 @@ struct Inner {
     settings: Settings,
     scripts: Scripts,
     connection: Mutex<Option<ConnectionManager>>,
+    hints: Hints,
 }
 
 pub(super) struct Settings {
@@ -92,13 +95,19 @@ impl RedisStore {
 
     pub(super) fn with(client: Client, settings: Settings) -> Self {
         let (scripts, connection) = (Scripts::new(), Mutex::new(None));
-        Self(Arc::new(Inner { client, settings, scripts, connection }))
+        let hints = Hints::new(client.clone());
+        Self(Arc::new(Inner { client, settings, scripts, connection, hints }))
     }
 
     /// The names of a record and of its lease. The braces keep them on one node of a cluster.
     fn names(&self, key: &Key) -> (String, String) {
         let prefix = &self.0.settings.prefix;
         (format!("{prefix}:{{{key}}}"), format!("{prefix}:{{{key}}}:lease"))
+    }
+
+    /// The channel on which it is said that a record was renewed.
+    fn channel(&self, key: &Key) -> String {
+        format!("{}:{{{key}}}:renewed", self.0.settings.prefix)
     }
 
     /// The connection, which is made when it is first used, and anew after it broke.
@@ -140,6 +149,38 @@ impl RedisStore {
         })
     }
 
+    /// Takes the lease, and reads the record as it was then.
+    async fn take(
+        &self,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<(RedisLease, Option<Vec<u8>>), Error> {
+        let owner = owner()?;
+        let (record, lease) = self.names(key);
+        let time = self.0.settings.lease;
+        let mut script = self.0.scripts.acquire.prepare_invoke();
+        script.key(record).key(lease).arg(&owner).arg(milliseconds(time));
+        loop {
+            // Before it is asked for: the lease is never longer than we think.
+            let until = Instant::now() + time;
+            let (taken, sealed, rest): (u8, Option<Vec<u8>>, i64) = self.call(&script).await?;
+            if taken == 1 {
+                return Ok((RedisLease { key: *key, owner, until }, sealed));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "another process renews the stored token, and is not done in time",
+                ));
+            }
+            let rest = Duration::from_millis(rest.try_into().unwrap_or(POLL_MS));
+            // Each at another time, so that they do not all ask at once.
+            let pause = POLL.mul_f64(0.5 + fastrand::f64()).min(rest + Duration::from_millis(1));
+            sleep(left.min(pause)).await;
+        }
+    }
+
     async fn open(&self, sealed: Option<Vec<u8>>, key: &Key) -> Result<Option<Record>, Error> {
         let Some(sealed) = sealed else { return Ok(None) };
         let opened = match Envelope::parse(&sealed) {
@@ -152,7 +193,7 @@ impl RedisStore {
             Err(Closed::Damaged) => {
                 let message = format!(
                     "the stored token {} does not open: it was changed, or sealed with another key \
-                     of that name. To start over, delete it",
+                     of that name. To start over, delete it (`Persisted::forget`)",
                     self.names(key).0
                 );
                 Err(Error::new(ErrorKind::Store, message))
@@ -171,8 +212,12 @@ impl TokenStore for RedisStore {
     async fn load(&self, key: &Key) -> Result<Option<Record>, Error> {
         let mut script = self.0.scripts.read.prepare_invoke();
         script.key(self.names(key).0);
+        let (channel, hints) = (self.channel(key), &self.0.hints);
+        let said = hints.said(&channel);
         let sealed = self.call(&script).await?;
-        self.open(sealed, key).await
+        let record = self.open(sealed, key).await?;
+        hints.correct(&channel, said, record.as_ref().map_or(0, Record::generation));
+        Ok(record)
     }
 
     async fn acquire(
@@ -180,36 +225,13 @@ impl TokenStore for RedisStore {
         key: &Key,
         deadline: Instant,
     ) -> Result<(RedisLease, Option<Record>), Error> {
-        let owner = owner()?;
-        let (record, lease) = self.names(key);
-        let time = self.0.settings.lease;
-        let mut script = self.0.scripts.acquire.prepare_invoke();
-        script.key(record).key(lease).arg(&owner).arg(milliseconds(time));
-        loop {
-            // Before it is asked for: the lease is never longer than we think.
-            let until = Instant::now() + time;
-            let (taken, sealed, rest): (u8, Option<Vec<u8>>, i64) = self.call(&script).await?;
-            if taken == 1 {
-                let lease = RedisLease { key: *key, owner, until };
-                return match self.open(sealed, key).await {
-                    Ok(record) => Ok((lease, record)),
-                    Err(error) => {
-                        self.release(lease).await;
-                        Err(error)
-                    }
-                };
+        let (lease, sealed) = self.take(key, deadline).await?;
+        match self.open(sealed, key).await {
+            Ok(record) => Ok((lease, record)),
+            Err(error) => {
+                self.release(lease).await;
+                Err(error)
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    "another process renews the stored token, and is not done in time",
-                ));
-            }
-            let rest = Duration::from_millis(rest.try_into().unwrap_or(POLL_MS));
-            // Each at another time, so that they do not all ask at once.
-            let pause = POLL.mul_f64(0.5 + fastrand::f64()).min(rest + Duration::from_millis(1));
-            sleep(left.min(pause)).await;
         }
     }
 
@@ -230,6 +252,8 @@ impl TokenStore for RedisStore {
         // Only to send a refresh token takes the lease. What it was sent for is judged by its
         // generation, however late it comes.
         let must_own = record.state() == RecordState::Intent;
+        let is_renewed = record.state() == RecordState::Clean;
+        let channel = if is_renewed { self.channel(&key) } else { String::new() };
         let (record_name, lease_name) = self.names(&key);
         let mut script = self.0.scripts.save.prepare_invoke();
         script
@@ -240,7 +264,8 @@ impl TokenStore for RedisStore {
             .arg(sealed)
             .arg(&lease.owner)
             .arg(u8::from(must_own))
-            .arg(milliseconds(time_to_live(record)));
+            .arg(milliseconds(time_to_live(record)))
+            .arg(channel);
         let (outcome, stored): (u8, Option<Vec<u8>>) = self.call(&script).await?;
         match outcome {
             1 => Ok(Saved::Stored),
@@ -254,6 +279,19 @@ impl TokenStore for RedisStore {
         script.key(self.names(&lease.key).1).arg(&lease.owner);
         // If it fails, the lease ends by itself.
         let _: Result<i64, _> = self.call(&script).await;
+    }
+
+    async fn remove(&self, key: &Key, deadline: Instant) -> Result<(), Error> {
+        let (lease, _) = self.take(key, deadline).await?;
+        let (record, lease_name) = self.names(key);
+        let mut script = self.0.scripts.remove.prepare_invoke();
+        script.key(record).key(lease_name).arg(&lease.owner);
+        let _: i64 = self.call(&script).await?;
+        Ok(())
+    }
+
+    async fn changed(&self, key: &Key, since: u64) {
+        self.0.hints.above(self.channel(key), since).await;
     }
 }
 
