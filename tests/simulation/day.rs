@@ -84,7 +84,8 @@ async fn day(world: &World) {
     sleep(Duration::from_secs(180)).await;
     world.ledger().check_all_ended();
     drivers.shutdown().await;
-    check_tasks(world, cast.seats.len() + 1, "with every handle alive");
+    // A refresher each, and one that listens to the store; and the pool's keeper.
+    check_tasks(world, 2 * cast.seats.len() + 1, "with every handle alive");
     let Some(cast) = Arc::into_inner(cast) else {
         return world.require(Invariant::I11, false, || "somebody holds on to the clients".into());
     };

@@ -184,6 +184,13 @@ impl TokenStore for SharedStore {
         Ok(Saved::Stored)
     }
 
+    async fn remove(&self, key: &RecordKey, deadline: Instant) -> Result<(), Error> {
+        let (lease, _) = self.acquire(key, deadline).await?;
+        self.with(&lease.record, |stored| stored.json = None);
+        self.release(lease).await;
+        Ok(())
+    }
+
     async fn release(&self, lease: Lease) {
         self.with(&lease.record, |stored| {
             if stored.lease.is_some_and(|(number, _)| number == lease.number) {

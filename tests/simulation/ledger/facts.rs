@@ -133,6 +133,8 @@ pub(crate) struct KeyFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Rejected,
+    /// A refresh that was asked for failed: it is made up for later.
+    Unrefreshed,
     WallJump,
     Started,
     Crashed,

@@ -135,6 +135,7 @@ impl Ledger {
         if let Some(held) = &mut holder.held {
             held.failed = true;
         }
+        let key = holder.key;
         if retryable {
             holder.refusals = 0;
             holder.slow_until = None;
@@ -142,6 +143,9 @@ impl Ledger {
             let pause = 54.0 * 2_f64.powi(i32::try_from(holder.refusals.min(4)).unwrap_or(4));
             holder.slow_until = Some(boot + Duration::from_secs_f64(pause.min(540.0)));
             holder.refusals += 1;
+        }
+        if fetching.reason == FetchReason::Requested {
+            self.credit(key, Cause::Unrefreshed);
         }
     }
 
@@ -269,7 +273,8 @@ impl Ledger {
             credit.map(|credit| facts.credits.remove(credit));
         }
         facts.credits.retain(|(at, cause)| {
-            *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
+            let stays = *cause == Cause::Unrefreshed;
+            stays || *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
         });
     }
 }
