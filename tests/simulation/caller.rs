@@ -18,7 +18,7 @@ use tower_oauth::Error;
 use crate::{
     api::{self, ApiError, LONGEST_ANSWER, LONGEST_BUSY, ORIGIN},
     canary,
-    ledger::{Invariant, Key, Outcome, Terms},
+    ledger::{Invariant, Key, NUMBERS, Outcome, Terms},
     world::World,
 };
 
@@ -80,7 +80,7 @@ impl Caller {
         foreign: bool,
         patience: Patience,
     ) -> Option<(u16, Option<Uri>)> {
-        let id = self.instance as u64 * 1_000_000 + self.number.fetch_add(1, Ordering::Relaxed);
+        let id = self.instance as u64 * NUMBERS + self.number.fetch_add(1, Ordering::Relaxed);
         let mut request = Request::post(uri)
             .header("x-request", id)
             .header("x-key", self.key)
