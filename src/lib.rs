@@ -55,8 +55,8 @@
 //! | test your own code | `testing` |
 //!
 //! Longer reading: [choosing a grant](docs::choosing_a_grant), [the order of
-//! layers](docs::layer_order), [operating it](docs::operating), [security](docs::security),
-//! [performance](docs::performance), `docs::storing_tokens`,
+//! layers](docs::layer_order), [operating it](docs::operating), [reliability](docs::reliability),
+//! [security](docs::security), [performance](docs::performance), `docs::storing_tokens`,
 //! `docs::moving_from_outsystems`.
 //!
 //! # Features

@@ -30,7 +30,7 @@ fn auth() -> ClientAuth {
 }
 
 fn token() -> TokenSet {
-    TokenSet::bearer(MARK).unwrap().with_lifetime(Duration::from_secs(60))
+    TokenSet::bearer(MARK).expect("it fits a header").with_lifetime(Duration::from_secs(60))
 }
 
 const URL: &str = "https://idp.example/token";

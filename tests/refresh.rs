@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 use tower_oauth::{
-    ErrorKind, Rejection, State, TokenHandle,
+    ErrorKind, Rejection, State, Status, TokenHandle,
     observe::{Event, FetchReason},
 };
 
@@ -164,7 +164,7 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
     assert!(source.count() <= fetches + 1, "callers start no requests of their own");
     source.otherwise(Step::Token(secs(100)));
     let mut status = tokens.subscribe();
-    timeout(secs(31), status.wait_for(tower_oauth::Status::is_ready))
+    timeout(secs(31), status.wait_for(Status::is_ready))
         .await
         .expect("within one cap")
         .unwrap();
@@ -181,7 +181,7 @@ async fn f03_while_an_attempt_is_under_way_callers_wait_for_it_whatever_failed_b
     assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Server);
     source.then([Step::Take(secs(2), Box::new(Step::Token(secs(100))))]);
     let mut status = tokens.subscribe();
-    status.wait_for(tower_oauth::Status::is_fetching).await.unwrap();
+    status.wait_for(Status::is_fetching).await.unwrap();
     assert_eq!(value(&tokens).await, "token-2");
 }
 
@@ -419,7 +419,7 @@ async fn a_rejection_during_a_renewal_does_not_cause_a_second_fetch() {
     tokens.ready().await.unwrap();
     source.then([Step::Take(secs(2), Box::new(Step::Token(HOUR)))]);
     let mut status = tokens.subscribe();
-    status.wait_for(tower_oauth::Status::is_fetching).await.unwrap();
+    status.wait_for(Status::is_fetching).await.unwrap();
     tokens.reject(1);
     assert_eq!(value(&tokens).await, "token-2");
     assert_eq!(source.count(), 2);
@@ -438,7 +438,7 @@ async fn f18_a_rejection_that_meets_the_end_of_a_fetch_does_not_cause_another() 
         async move { tokens.refresh().await.map(drop) }
     });
     let mut status = tokens.subscribe();
-    status.wait_for(tower_oauth::Status::is_fetching).await.unwrap();
+    status.wait_for(Status::is_fetching).await.unwrap();
     settle().await;
     sleep(secs(2)).await;
     assert_eq!(tokens.reject(1), Rejection::Accepted);
@@ -797,7 +797,7 @@ async fn a_subscriber_is_told_of_what_changes_and_of_nothing_else() {
     let told = Instant::now();
     assert!(told - started < secs(1300) && next > told && next - told <= secs(30));
     // Not only when something else is told as well, and not too late.
-    let second = status.wait_for(|s| s.is_fetching()).await.unwrap().clone();
+    let second = status.wait_for(Status::is_fetching).await.unwrap().clone();
     assert_eq!((second.next_attempt(), second.failures()), (None, 1));
     assert!(next.saturating_duration_since(Instant::now()) < Duration::from_millis(50));
     status.wait_for(|s| s.failures() == 0 && s.next_attempt().is_some()).await.unwrap();

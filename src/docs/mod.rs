@@ -21,6 +21,9 @@ pub mod operating {}
 #[doc = include_str!("injection.svg")]
 pub mod performance {}
 
+#[doc = include_str!("reliability.md")]
+pub mod reliability {}
+
 #[doc = include_str!("security.md")]
 pub mod security {}
 
