@@ -164,10 +164,7 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
     assert!(source.count() <= fetches + 1, "callers start no requests of their own");
     source.otherwise(Step::Token(secs(100)));
     let mut status = tokens.subscribe();
-    timeout(secs(31), status.wait_for(Status::is_ready))
-        .await
-        .expect("within one cap")
-        .unwrap();
+    timeout(secs(31), status.wait_for(Status::is_ready)).await.expect("within one cap").unwrap();
     value(&tokens).await;
 }
 
@@ -585,11 +582,67 @@ async fn f27_the_refresher_ends_with_the_last_handle() {
     assert!(alive() <= before + 1, "{} tasks are left", alive() - before);
 }
 
+/// The server may have rotated the refresh token by then.
+#[tokio::test(start_paused = true)]
+async fn f22_a_fetch_goes_on_to_its_end_when_its_refresher_is_dropped() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = ended.clone();
+    let (tokens, refresher) = TokenHandle::pair(tower_oauth::source_fn(move |_| {
+        let count = count.clone();
+        async move {
+            sleep(secs(1)).await;
+            count.fetch_add(1, Ordering::Relaxed);
+            tower_oauth::TokenSet::bearer("t")
+        }
+    }));
+    let task = tokio::spawn(refresher);
+    settle().await;
+    task.abort();
+    sleep(secs(2)).await;
+    assert_eq!(ended.load(Ordering::Relaxed), 1);
+    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f27_a_refresher_that_is_dropped_unpolled_has_ended() {
     let (tokens, refresher) = TokenHandle::pair(Script::tokens(HOUR));
     drop(refresher);
     assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_however_often_a_refresh_is_asked_for_fetches_keep_their_pace() {
+    for (lifetime, pace) in [(HOUR, 500), (secs(4), 200), (secs(1), 100)] {
+        let source = Script::tokens(lifetime);
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        let (start, most) = (Instant::now(), 20_000 / pace + 2);
+        // Without a pace no time passes.
+        while start.elapsed() < secs(20) && source.count() <= most {
+            tokens.refresh().await.unwrap();
+        }
+        assert!(source.count() <= most, "{lifetime:?}: {} fetches", source.count());
+        assert!(source.count() > most / 2, "{lifetime:?}: {} fetches", source.count());
+    }
+}
+
+/// The status said "expired" until the next attempt, minutes later.
+#[tokio::test(start_paused = true)]
+async fn f07_f08_what_somebody_has_to_mend_is_said_as_soon_as_the_token_is_gone() {
+    for reject in [false, true] {
+        let source = Script::tokens(secs(100));
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        source.otherwise(fail(ErrorKind::InvalidGrant));
+        sleep(secs(90)).await;
+        assert_eq!(tokens.status().state(), State::Due);
+        if reject {
+            assert_eq!(tokens.reject(1), Rejection::Accepted);
+        } else {
+            sleep(secs(6)).await;
+        }
+        assert_eq!(tokens.status().state(), State::Failed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,8 @@ use crate::{
 /// `client_secret_jwt` with a shared secret.
 ///
 /// A new assertion is signed for every attempt, with an identifier of its own; it lives a minute.
+/// Where the server refuses one and its `Date` shows that the clocks differ, another one is dated by
+/// the server's, and so are later ones, as far as a day from ours.
 /// Its audience is the authorization server's issuer, as [FAPI 2.0] and OAuth 2.1 want it. Where the
 /// server's metadata lists the algorithms that it takes, the key's has to be among them.
 ///

@@ -208,6 +208,15 @@ impl ClientAuth {
         }
     }
 
+    /// Whether the credentials say what time it is.
+    pub(crate) fn is_dated(&self) -> bool {
+        match &self.method {
+            #[cfg(feature = "private-key-jwt")]
+            Method::Assertion(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether reading the credentials again may give others.
     pub(crate) fn can_change(&self) -> bool {
         #[cfg(feature = "private-key-jwt")]

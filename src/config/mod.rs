@@ -61,6 +61,7 @@
 mod build;
 mod client;
 mod clients;
+mod debug;
 mod grant;
 #[cfg(any(feature = "dpop", feature = "private-key-jwt"))]
 mod keys;

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// What is left out has the default of the builders. See the [room](super) for an example.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in a file")]
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OAuthConfig {
@@ -141,7 +141,7 @@ impl OAuthConfig {
 }
 
 /// How an issuer's metadata is found. TOML: `[discovery]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DiscoveryConfig {

@@ -2,15 +2,18 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use http::{HeaderMap, header::DATE};
+use http::HeaderMap;
 
 use super::{ProofUrl, nonce};
-use crate::http::Target;
+use crate::{
+    http::{Target, date},
+    time::ServerClock,
+};
 
 /// What a server is to the client. One that is both has a nonce as each
 /// ([RFC 9449 §9](https://www.rfc-editor.org/rfc/rfc9449#section-9)).
@@ -27,16 +30,15 @@ pub(crate) struct Server {
     host: Box<str>,
     port: Option<u16>,
     nonce: Mutex<Option<Box<str>>>,
-    /// By how many seconds its clock is ahead of ours.
-    ahead: AtomicI64,
+    clock: ServerClock,
     used: AtomicU64,
 }
 
 impl Server {
     fn new(role: Role, url: ProofUrl<'_>) -> Self {
         let (scheme, host, port) = url.origin();
-        let (nonce, ahead, used) = (Mutex::default(), AtomicI64::new(0), AtomicU64::new(0));
-        Self { role, scheme, host, port, nonce, ahead, used }
+        let (nonce, clock, used) = (Mutex::default(), ServerClock::default(), AtomicU64::new(0));
+        Self { role, scheme, host, port, nonce, clock, used }
     }
 
     fn is(&self, role: Role, url: ProofUrl<'_>) -> bool {
@@ -70,25 +72,14 @@ impl Server {
 
     /// What time the server has, in seconds since 1970.
     pub(super) fn time(&self, now: SystemTime) -> u64 {
-        seconds(now).saturating_add_signed(self.ahead.load(Ordering::Relaxed))
+        let time = self.clock.time(now).duration_since(SystemTime::UNIX_EPOCH);
+        time.unwrap_or_default().as_secs()
     }
 
     /// Takes a response's `Date` for the server's time, which refused a proof; `false` if our idea
     /// of it was right. Only proofs for this very server are dated by it.
     pub(crate) fn correct_clock(&self, headers: &HeaderMap, now: SystemTime) -> bool {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
-            return false;
-        };
-        let (theirs, believed) = (seconds(date), self.time(now));
-        if theirs.abs_diff(believed) <= TOLERANCE.as_secs() {
-            return false;
-        }
-        let ahead =
-            i64::try_from(i128::from(theirs) - i128::from(seconds(now))).unwrap_or_default();
-        let most = MAX_CORRECTION.as_secs().cast_signed();
-        self.ahead.store(ahead.clamp(-most, most), Ordering::Relaxed);
-        true
+        date(headers).is_some_and(|date| self.clock.correct(date, now))
     }
 }
 
@@ -99,10 +90,6 @@ impl fmt::Debug for Server {
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The servers that a key has been used at: the latest so many of them.
@@ -147,16 +134,11 @@ impl Servers {
 /// How many servers are remembered. One that was forgotten asks for a nonce again.
 const SERVER_CAP: usize = 64;
 
-/// How far clocks may differ without meaning anything: a `Date` has whole seconds, and servers
-/// accept proofs some seconds old.
-const TOLERANCE: Duration = Duration::from_secs(5);
-
-/// A `Date` further off than this is not believed further than this.
-const MAX_CORRECTION: Duration = Duration::from_secs(24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Uri};
+    use std::time::Duration;
+
+    use http::{HeaderValue, Uri, header::DATE};
 
     use super::*;
 

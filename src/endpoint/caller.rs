@@ -21,10 +21,10 @@ use crate::{
     client_auth::{ClientAuth, Credentials, Offer},
     discovery::{Discovery, EndpointKind, Metadata},
     error::{Error, ErrorKind},
-    http::{Answer, Endpoint, Limits, Transport},
+    http::{Answer, Endpoint, Limits, Transport, date},
     secret::Secret,
     source::FetchContext,
-    time::instant_in,
+    time::{ServerClock, instant_in},
 };
 
 /// A client at one endpoint of an authorization server: where that is, how the client authenticates
@@ -40,6 +40,8 @@ pub(crate) struct Caller {
     pub(crate) accepted: Accepted,
     /// The algorithms to which assertions are limited, whatever the server takes.
     pub(crate) algorithms: Option<&'static [&'static str]>,
+    /// The server's clock, by which assertions are dated.
+    pub(crate) clock: Arc<ServerClock>,
 }
 
 /// Where an endpoint is. A URL that is configured wins over one that is discovered.
@@ -116,7 +118,7 @@ impl Caller {
         }
     }
 
-    /// Sends a request; once more if the server wants another proof of the key.
+    /// Sends a request; once more if the server wants another proof of the key, or another date.
     async fn attempt<T>(
         &self,
         prepared: &Prepared,
@@ -125,9 +127,8 @@ impl Caller {
         credentials: &Credentials,
         read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (outcome, another_proof) =
-            self.exchange(prepared, cx, form, credentials, &read).await?;
-        if !another_proof {
+        let (outcome, once_more) = self.exchange(prepared, cx, form, credentials, &read).await?;
+        if !once_more {
             return outcome;
         }
         // An assertion is used once, so it is signed anew.
@@ -193,7 +194,9 @@ impl Caller {
         auth: &ClientAuth,
         cx: &FetchContext,
     ) -> Result<Credentials, Error> {
-        match timeout_at(self.deadline(cx), auth.credentials(cx.clock.now().wall)).await {
+        match timeout_at(self.deadline(cx), auth.credentials(self.clock.time(cx.clock.now().wall)))
+            .await
+        {
             Ok(credentials) => credentials,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, "the client's secret could not be read in time"))
@@ -201,7 +204,8 @@ impl Caller {
         }
     }
 
-    /// Sends a request once. Returns also whether another proof of the key may do.
+    /// Sends a request once. Returns also whether another one may do, with a new proof of the key or
+    /// with an assertion that is dated by the server's clock.
     async fn exchange<T>(
         &self,
         prepared: &Prepared,
@@ -230,8 +234,23 @@ impl Caller {
         let another_proof = prover.is_some_and(|prover| {
             prover.learn(answer.headers(), outcome.as_ref().err(), cx.clock.now().wall)
         });
+        let another_date = self.learn_date(&prepared.auth, &answer, outcome.as_ref().err(), cx);
         wipe(answer.into_body());
-        Ok((outcome, another_proof))
+        Ok((outcome, another_proof || another_date))
+    }
+
+    /// Whether an assertion was refused that a wrong clock had dated. Our own is not believed over
+    /// the server's: it is the server that judges.
+    fn learn_date(
+        &self,
+        auth: &ClientAuth,
+        answer: &Answer,
+        error: Option<&Error>,
+        cx: &FetchContext,
+    ) -> bool {
+        let refused = error.is_some_and(|error| error.kind() == ErrorKind::InvalidClient);
+        let date = date(answer.headers()).filter(|_| refused && auth.is_dated());
+        date.is_some_and(|date| self.clock.correct(date, cx.clock.now().wall))
     }
 
     fn deadline(&self, cx: &FetchContext) -> Instant {

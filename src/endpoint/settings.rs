@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Accepted,
@@ -143,6 +143,7 @@ impl CheckedSettings {
             body_limit,
             accepted: Accepted::Bearer,
             algorithms: self.settings.fapi.then_some(&FAPI_ALGORITHMS),
+            clock: Arc::default(),
         })
     }
 }

@@ -26,7 +26,7 @@ pub use message::{Authority, HttpRequest, HttpResponse, Target};
 pub use mtls::{ClientCertificate, MutualTlsClient};
 #[cfg(feature = "mtls")]
 pub(crate) use mtls::{Identity, bind};
-pub(crate) use retry_after::{retry_after, server_time};
+pub(crate) use retry_after::{date, retry_after, server_time};
 pub(crate) use screen::screen_host;
 pub use transport::Transport;
 pub(crate) use transport::{Answer, Limits};

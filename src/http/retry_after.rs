@@ -26,8 +26,13 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 /// What time it is for the server that answered: by its `Date` field if it has one, so that a clock
 /// that is wrong here or there does no harm.
 pub(crate) fn server_time(headers: &HeaderMap, ours: SystemTime) -> SystemTime {
-    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-    date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(ours)
+    date(headers).unwrap_or(ours)
+}
+
+/// What time it was for the server when it answered, if it says and that can be read.
+pub(crate) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date.trim()).ok()
 }
 
 const SHORTEST: Duration = Duration::from_millis(500);

@@ -1,6 +1,9 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderName, StatusCode, Version, header::AUTHORIZATION};
 use tokio::time::Instant;
@@ -18,7 +21,7 @@ use super::{
 use crate::http::bind;
 use crate::{
     error::{BoxError, Error},
-    http::{HttpRequest, HttpResponse},
+    http::{HttpRequest, HttpResponse, date},
     observe::Event,
     refresh::{Rejection, SteppingUp, Token},
     slot::Sharded,
@@ -183,9 +186,7 @@ pub(super) fn report<T: Tokens>(
         }
         // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
         StatusCode::OK if sent.grpc => match response.headers().get(&GRPC_STATUS) {
-            Some(code) if code.as_bytes() == b"16" => {
-                reject(context, sent, context.options.bare_401_min_age, tried)
-            }
+            Some(code) if code.as_bytes() == b"16" => doubt(context, sent, response, tried),
             _ => Next::Return,
         },
         _ => Next::Return,
@@ -214,8 +215,8 @@ fn refused<T: Tokens>(
         response.extensions_mut().insert(challenges);
     }
     match verdict {
-        Verdict::InvalidToken => reject(context, sent, Duration::ZERO, tried),
-        Verdict::Unexplained => reject(context, sent, context.options.bare_401_min_age, tried),
+        Verdict::InvalidToken => reject(context, sent, Duration::ZERO, None, tried),
+        Verdict::Unexplained => doubt(context, sent, response, tried),
         Verdict::Insufficient(step_up) if !tried.token && context.options.allows(&step_up) => {
             let asked = context.tokens.ask_step_up(sent.owner, sent.epoch, step_up);
             asked.map_or(Next::Return, Next::StepUp)
@@ -231,11 +232,25 @@ fn refused<T: Tokens>(
     }
 }
 
+/// Reports a token that was refused without a reason, if it is old enough for that to be the reason:
+/// by our clocks, or by the server's, which go on while those of a snapshot stand still.
+#[cold]
+fn doubt<T: Tokens>(
+    context: &Context<T>,
+    sent: &Sent<T::Owner>,
+    response: &impl HttpResponse,
+    tried: Tried,
+) -> Next {
+    let min_age = context.options.bare_401_min_age;
+    reject(context, sent, min_age, date(response.headers()), tried)
+}
+
 /// Reports a refused token.
 fn reject<T: Tokens>(
     context: &Context<T>,
     sent: &Sent<T::Owner>,
     min_age: Duration,
+    server_time: Option<SystemTime>,
     tried: Tried,
 ) -> Next {
     // A second refusal is the caller's, and does not count against the token: it is as new as can
@@ -243,7 +258,7 @@ fn reject<T: Tokens>(
     if tried.token {
         return Next::Return;
     }
-    match context.tokens.reject_older(sent.owner, sent.epoch, min_age) {
+    match context.tokens.reject_older(sent.owner, sent.epoch, min_age, server_time) {
         Rejection::Accepted | Rejection::Superseded => Next::Renew,
         Rejection::TooSoon => Next::Return,
     }

@@ -84,7 +84,8 @@ impl<R> OAuthLayer<R> {
     }
 
     /// The age at which a token is taken to be dead after a refusal without a reason, such as a
-    /// bare 401 or gRPC's `UNAUTHENTICATED`. A younger one stays. Default: 10 s.
+    /// bare 401 or gRPC's `UNAUTHENTICATED`. A younger one stays, unless the answer's `Date` is after
+    /// its end: then it was our clocks that stood still, as those of a snapshot do. Default: 10 s.
     pub fn bare_401_min_age(mut self, age: Duration) -> Self {
         self.context.options.bare_401_min_age = age;
         self

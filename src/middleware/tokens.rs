@@ -35,8 +35,15 @@ pub trait Tokens: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Token, Error>> + Send;
 
-    /// Reports a refused token, unless it is younger than `min_age`.
-    fn reject_older(&self, owner: Self::Owner, epoch: u64, min_age: Duration) -> Rejection;
+    /// Reports a refused token, unless it is younger than `min_age` and not over by the server's
+    /// time.
+    fn reject_older(
+        &self,
+        owner: Self::Owner,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection;
 
     /// The current token, if it is good and bound to a key.
     fn bound(&self, key: &Self::Key) -> Option<(Self::Owner, Token)>;
@@ -63,8 +70,14 @@ impl Tokens for TokenHandle {
         self.wait(after, deadline).await.map(Token)
     }
 
-    fn reject_older(&self, (): (), epoch: u64, min_age: Duration) -> Rejection {
-        self.reject_older(epoch, min_age)
+    fn reject_older(
+        &self,
+        (): (),
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
+        self.reject_older(epoch, min_age, server_time)
     }
 
     fn bound(&self, (): &()) -> Option<((), Token)> {

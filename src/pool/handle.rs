@@ -93,7 +93,7 @@ where
     /// the tenant that starts later carries it, and a new one is fetched.
     pub fn reject(&self, key: &K, epoch: u64) -> Rejection {
         match self.shared.find(key) {
-            Some(tenant) => self.shared.reject(tenant.id(), epoch, Duration::ZERO),
+            Some(tenant) => self.shared.reject(tenant.id(), epoch, Duration::ZERO, None),
             None => Rejection::Superseded,
         }
     }
@@ -165,9 +165,16 @@ where
         entry.map(Token).ok_or_else(|| Error::new(ErrorKind::Shutdown, "the tenant was removed"))
     }
 
-    /// As [`reject`](Self::reject), unless the token is younger than `min_age`.
-    pub(crate) fn reject_older(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
-        self.shared.reject(id, epoch, min_age)
+    /// As [`reject`](Self::reject), unless the token is younger than `min_age` and not over by the
+    /// server's time.
+    pub(crate) fn reject_older(
+        &self,
+        id: TenantId,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
+        self.shared.reject(id, epoch, min_age, server_time)
     }
 
     pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {

@@ -1,6 +1,9 @@
 mod report;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -304,18 +307,19 @@ impl Life {
     pub(super) fn reject<K>(
         &mut self,
         tenant: &Tenant<K>,
-        epoch: u64,
-        min_age: Duration,
+        refused: Refused,
         tick: Tick,
         rules: &Rules,
     ) -> Rejection {
+        let Refused { epoch, min_age, server_time } = refused;
         let Some(entry) = tenant.slot.peek().filter(|entry| entry.epoch() == epoch) else {
             return Rejection::Superseded;
         };
         let age = Instant::now().saturating_duration_since(entry.validity().obtained);
         let interval = rules.policy.rejection_interval;
         let just_now = self.rejected != Tick::NEVER && tick.since(self.rejected) < interval;
-        if age < min_age || just_now {
+        let is_young = age < min_age && !entry.validity().is_over_at(server_time);
+        if is_young || just_now {
             return Rejection::TooSoon;
         }
         if !tenant.slot.take(epoch) {
@@ -326,6 +330,15 @@ impl Life {
         self.asked = true;
         Rejection::Accepted
     }
+}
+
+/// The report that a server refused a token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    pub(super) epoch: u64,
+    /// A younger token stays, unless it is over by the server's time.
+    pub(super) min_age: Duration,
+    pub(super) server_time: Option<SystemTime>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -5,13 +5,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::{Notify, watch};
 
 use super::{
     ledger::{Ledger, Outcome},
+    life::Refused,
     rules::Rules,
     tenant::{ByKey, Tenant, TenantId},
     timeline::Tick,
@@ -79,11 +80,18 @@ where
     }
 
     /// Takes a refused token out of service, unless it is younger than `min_age`.
-    pub(super) fn reject(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
+    pub(super) fn reject(
+        &self,
+        id: TenantId,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
         let tick = self.tick();
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return Rejection::Superseded };
-        let outcome = node.life.reject(&node.tenant, epoch, min_age, tick, &self.rules);
+        let refused = Refused { epoch, min_age, server_time };
+        let outcome = node.life.reject(&node.tenant, refused, tick, &self.rules);
         let tenant = node.tenant.clone();
         if outcome != Rejection::Accepted {
             return outcome;

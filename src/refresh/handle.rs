@@ -136,7 +136,7 @@ impl TokenHandle {
     /// Reports that a server refused the token of this [epoch](Token::epoch). No request that
     /// starts later carries it, and a new one is fetched.
     pub fn reject(&self, epoch: u64) -> Rejection {
-        self.shared.reject(epoch, Duration::ZERO)
+        self.shared.reject(epoch, Duration::ZERO, None)
     }
 
     /// Asks for a token with more than the one of this [epoch](Token::epoch) has, because an API
@@ -199,9 +199,15 @@ impl TokenHandle {
         self.shared.wait(after, deadline).await
     }
 
-    /// As [`reject`](Self::reject), unless the token is younger than `min_age`.
-    pub(crate) fn reject_older(&self, epoch: u64, min_age: Duration) -> Rejection {
-        self.shared.reject(epoch, min_age)
+    /// As [`reject`](Self::reject), unless the token is younger than `min_age` and not over by the
+    /// server's time.
+    pub(crate) fn reject_older(
+        &self,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
+        self.shared.reject(epoch, min_age, server_time)
     }
 
     /// As [`step_up`](Self::step_up), without waiting.

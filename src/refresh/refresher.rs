@@ -234,13 +234,13 @@ impl<'a> Task<'a> {
         }
     }
 
-    // Fresh | Due -> Expired: nobody renewed it in time.
+    // Fresh | Due -> Expired | Failed: nobody renewed it in time.
     fn expire(&mut self, epoch: u64) {
         self.facts.held = None;
         self.facts.missing = FetchReason::Expired;
         self.listening.pause();
         if self.shared.slot.take(epoch) {
-            self.shared.status.send_modify(|status| status.state = State::Expired);
+            self.shared.status.send_modify(|status| status.lose_token(State::Expired));
             self.shared.sink.emit(&Event::Expired { epoch });
         }
     }

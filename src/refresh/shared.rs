@@ -4,7 +4,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -111,8 +111,14 @@ impl Shared {
         self.wake.notified().await;
     }
 
-    /// Takes a refused token out of service, unless it is younger than `min_age`.
-    pub(super) fn reject(&self, epoch: u64, min_age: Duration) -> Rejection {
+    /// Takes a refused token out of service, unless it is younger than `min_age` and not over by
+    /// the time of the server that refused it.
+    pub(super) fn reject(
+        &self,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
         // Held to the end: of many reports at once, one is acted on.
         let mut inbox = self.inbox();
         let Some(entry) = self.slot.peek().filter(|entry| entry.epoch() == epoch) else {
@@ -121,7 +127,8 @@ impl Shared {
         let now = Instant::now();
         let interval = self.policy.rejection_interval;
         let too_soon = |since: Instant, wait| now.saturating_duration_since(since) < wait;
-        if too_soon(entry.validity().obtained, min_age)
+        let validity = entry.validity();
+        if (too_soon(validity.obtained, min_age) && !validity.is_over_at(server_time))
             || inbox.last_rejection.is_some_and(|last| too_soon(last, interval))
         {
             return Rejection::TooSoon;
@@ -131,7 +138,7 @@ impl Shared {
         }
         inbox.last_rejection = Some(now);
         inbox.rejected = Some(epoch);
-        self.status.send_modify(|status| status.state = State::Rejected);
+        self.status.send_modify(|status| status.lose_token(State::Rejected));
         drop(inbox);
         self.wake.notify_one();
         self.sink.emit(&Event::Rejected { epoch });

@@ -101,6 +101,12 @@ impl Status {
         self.error.as_ref()
     }
 
+    /// The token is gone. What kept another one from being had may be there already.
+    pub(crate) fn lose_token(&mut self, state: State) {
+        let hopeless = self.error.as_ref().is_some_and(|error| !error.is_retryable());
+        self.state = if hopeless { State::Failed } else { state };
+    }
+
     /// The error that a request without a token gets at once, if it should not wait.
     pub(crate) fn refusal(&self) -> Option<&Error> {
         let error = self.error.as_ref()?;

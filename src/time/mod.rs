@@ -5,7 +5,9 @@
 
 mod backoff;
 mod clock;
+mod server_clock;
 
 pub(crate) use backoff::{full_jitter, spread};
 pub(crate) use clock::instant_in;
 pub use clock::{Clock, Moment, SystemClock};
+pub(crate) use server_clock::ServerClock;

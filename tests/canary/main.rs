@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 mod calls;
+mod kept;
 mod newer;
 mod record;
 mod run;

@@ -58,6 +58,7 @@ pub(crate) async fn everything(record: &Record) -> Vec<Canary> {
     calls_that_fail(record).await;
     requests_that_are_refused(record).await;
     canaries.extend(crate::newer::everything(record).await);
+    canaries.extend(crate::kept::everything(record).await);
     configurations(record);
     parts(record);
     canaries

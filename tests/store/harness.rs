@@ -211,6 +211,16 @@ impl TestStore {
         }
     }
 
+    /// What a copy of the disk holds.
+    pub(crate) fn copy(&self) -> Self {
+        let slots = self.inner.lock().unwrap();
+        let copied = slots.slots.iter().map(|(name, slot)| {
+            (name.clone(), Slot { record: slot.record.clone(), lock: Arc::default() })
+        });
+        let inner = Inner { slots: copied.collect(), ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(inner)), clock: self.clock.clone() }
+    }
+
     fn slot<T>(&self, key: &Key, with: impl FnOnce(&mut Slot) -> T) -> T {
         let inner = &mut *self.inner.lock().unwrap();
         let name = if inner.trouble.ignores_keys { "the one".to_owned() } else { key.to_string() };

@@ -26,6 +26,7 @@ mod removed;
 mod revoked;
 mod shared;
 mod start;
+mod twins;
 
 /// The store that comes with the crate for one process.
 mod memory {

@@ -1,16 +1,21 @@
 //! Clients that authenticate with an assertion of their own.
 
-use std::{collections::HashSet, time::Duration};
-
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::Value;
-use tower_oauth::{
-    AssertionAudience, AssertionType, ClientAssertion, ClientCredentials, ConfigError, ErrorKind,
-    SecretSource, SigningKey,
-    time::{Clock, SystemClock},
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-use crate::fake::{Fake, URL, everything, fetch, granted, json, refused};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::HeaderValue;
+use serde_json::Value;
+use tower_oauth::{
+    AssertionAudience, AssertionType, ClientAssertion, ClientAuth, ClientCredentials, ConfigError,
+    Error, ErrorKind, FetchContext, SecretSource, SigningKey, TokenSet, TokenSource,
+    time::{Clock, Moment, SystemClock},
+};
+
+use crate::fake::{Fake, Reply, URL, everything, fetch, granted, json, refused};
 
 const ISSUER: &str = "https://as.example";
 const SECRET: &str = "a secret of more than thirty-two bytes";
@@ -51,7 +56,7 @@ async fn jwt_01_jwt_02_trq_06_the_client_is_in_the_assertion_and_the_issuer_its_
         assert_eq!((&claims["iss"], &claims["sub"]), (&"orders".into(), &"orders".into()));
         assert_eq!(claims["aud"], ISSUER);
         let now = SystemClock::new().now().wall;
-        let now = now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let issued = claims["iat"].as_u64().unwrap();
         assert!(now - issued <= 2, "{now} {issued}");
         assert_eq!(claims["exp"].as_u64().unwrap(), issued + 60);
@@ -148,4 +153,71 @@ async fn f57_neither_key_nor_assertion_is_shown() {
     let shown = everything(&fetch(&source).await.unwrap_err());
     assert!(shown.contains("bad [redacted]"), "{shown}");
     let _ = json(401, &body);
+}
+
+/// A clock that is wrong by ten minutes.
+#[derive(Debug)]
+struct Late;
+
+const SERVER_TIME: u64 = 1_700_000_000;
+const DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+
+impl Clock for Late {
+    fn now(&self) -> Moment {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(SERVER_TIME - 600);
+        Moment { boot: Duration::from_secs(1), wall }
+    }
+}
+
+async fn fetch_late(source: &ClientCredentials) -> Result<TokenSet, Error> {
+    let mut cx = FetchContext::first();
+    cx.clock = Arc::new(Late);
+    source.fetch(cx).await
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as the other replies")]
+fn dated(reply: Reply, date: &'static str) -> Reply {
+    let mut reply = reply.unwrap();
+    reply.headers_mut().insert(http::header::DATE, HeaderValue::from_static(date));
+    Some(reply)
+}
+
+fn issued_at(fake: &Fake) -> Vec<u64> {
+    let assertions = fake.seen().into_iter().map(|seen| seen.param("client_assertion").unwrap());
+    assertions.map(|assertion| read(&assertion).1["iat"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn f54_an_assertion_is_dated_by_the_servers_clock_once_it_was_refused() {
+    let assertion = || ClientAssertion::private_key("orders", SigningKey::jwk(KEY), ISSUER);
+    let refusal = || dated(refused(401, "invalid_client"), DATE);
+    let fake = Fake::new([refusal(), granted()]);
+    let source = source(&fake, assertion());
+    fetch_late(&source).await.unwrap();
+    fetch_late(&source).await.unwrap();
+    let ours = SERVER_TIME - 600;
+    assert_eq!(issued_at(&fake), [ours, SERVER_TIME, SERVER_TIME], "it is remembered");
+
+    // A refusal whose date explains nothing is one, and so is a second one.
+    for (reply, expected) in [
+        (refusal(), vec![ours, SERVER_TIME]),
+        (dated(refused(401, "invalid_client"), "Tue, 14 Nov 2023 22:03:24 GMT"), vec![ours]),
+        (dated(refused(401, "invalid_client"), "yesterday"), vec![ours]),
+        (refused(401, "invalid_client"), vec![ours]),
+        (dated(refused(400, "invalid_scope"), DATE), vec![ours]),
+        (dated(refused(503, "server_error"), DATE), vec![ours]),
+    ] {
+        let fake = Fake::new([reply]);
+        fetch_late(&self::source(&fake, assertion())).await.unwrap_err();
+        assert_eq!(issued_at(&fake), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f54_a_secret_is_not_sent_again_for_a_date() {
+    let fake = Fake::new([dated(refused(401, "invalid_client"), DATE)]);
+    let auth = ClientAuth::basic("orders", SECRET);
+    let source = ClientCredentials::builder(URL, auth).transport(fake.transport()).build().unwrap();
+    fetch_late(&source).await.unwrap_err();
+    fake.only();
 }

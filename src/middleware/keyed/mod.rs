@@ -37,8 +37,14 @@ where
         self.newer(id, after, deadline).await
     }
 
-    fn reject_older(&self, id: TenantId, epoch: u64, min_age: Duration) -> Rejection {
-        self.reject_older(id, epoch, min_age)
+    fn reject_older(
+        &self,
+        id: TenantId,
+        epoch: u64,
+        min_age: Duration,
+        server_time: Option<SystemTime>,
+    ) -> Rejection {
+        self.reject_older(id, epoch, min_age, server_time)
     }
 
     fn bound(&self, key: &K) -> Option<(TenantId, Token)> {
