@@ -277,10 +277,16 @@ impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
         if error.kind() != ErrorKind::InvalidGrant {
             return outcome;
         }
-        // The grant has ended. If somebody has given access again meanwhile, it goes on with that.
-        let before = state.who.as_ref().map(|who| who.origin.clone());
+        // The grant has ended. If somebody has given access again meanwhile, or before the end was
+        // noticed, it goes on with that.
+        let of_tokens = state.memory.known.tokens.as_ref().filter(|_| self.identity.rotates);
+        let ended = match (of_tokens, &state.who) {
+            (Some(tokens), _) => tokens.origin.clone(),
+            (None, Some(who)) => who.origin.clone(),
+            (None, None) => None,
+        };
         self.identify(&mut state, &cx).await?;
-        if state.who.as_ref().map(|who| who.origin.clone()) == before {
+        if state.who.as_ref().is_none_or(|who| who.origin == ended) {
             return outcome;
         }
         Renewal::new(self, &mut state, &cx)?.run().await

@@ -53,6 +53,8 @@ pub(super) struct Tokens {
     /// The access token is bound to a client certificate, which another process, or this one after
     /// the next rotation, does not have: only the refresh token is of use there.
     pub(super) needs_certificate: bool,
+    /// The digest of the credential that they descend from. In a record it stands beside them.
+    pub(super) origin: Option<String>,
 }
 
 impl Record {
@@ -75,7 +77,7 @@ impl Record {
         put("state", self.state.as_str().into());
         put("for", self.stamp.to_value());
         put("origin", self.origin.clone().into());
-        if let Some(Tokens { set, expires_at, is_bound, needs_certificate }) = &self.tokens {
+        if let Some(Tokens { set, expires_at, is_bound, needs_certificate, .. }) = &self.tokens {
             put("access_token", set.access_token().expose().into());
             put("token_type", if *is_bound { BOUND } else { UNBOUND }.into());
             put("refresh_token", set.refresh_token().map(Secret::expose).into());
@@ -147,7 +149,8 @@ impl Record {
             }
             let needs_certificate =
                 members.get("needs_certificate").and_then(Value::as_bool).unwrap_or(false);
-            tokens = Some(Tokens { set: Arc::new(set), expires_at, is_bound, needs_certificate });
+            let (set, origin) = (Arc::new(set), origin.clone());
+            tokens = Some(Tokens { set, expires_at, is_bound, needs_certificate, origin });
         }
         Ok(Self { stamp: Arc::new(stamp), origin, generation, state, tokens })
     }
@@ -177,7 +180,12 @@ impl Tokens {
         let needs_certificate = set.certificate_thumbprint().is_some();
         #[cfg(not(feature = "mtls"))]
         let needs_certificate = false;
-        Self { set: Arc::new(set), expires_at, is_bound, needs_certificate }
+        Self { set: Arc::new(set), expires_at, is_bound, needs_certificate, origin: None }
+    }
+
+    /// Tokens that descend from the credential with this digest.
+    pub(super) fn with_origin(self, origin: Option<String>) -> Self {
+        Self { origin, ..self }
     }
 
     /// Whether the access token was stored by a process that had a certificate for it.

@@ -206,8 +206,10 @@ impl<T: Clone + PartialEq> Rotation<T> {
             (Phase::Committing, Heard::Conflict(entry)) => self.outrun(entry),
             (Phase::Committing, _) if self.rules.rotates => Do::FinishLocked(End::Unsaved),
             (Phase::Committing, _) => {
-                // Nobody needs it: another one can be had at any time.
+                // Nobody needs it: another one can be had at any time. So it is no generation, to
+                // which what others store would have to give way.
                 self.memory.unsaved = false;
+                self.memory.known.generation = self.stored;
                 Do::Finish(End::Unsaved)
             }
             (Phase::Withdrawing, _) => Do::Finish(End::Failed),

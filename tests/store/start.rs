@@ -185,6 +185,34 @@ async fn f08_access_that_is_given_again_meanwhile_is_used_at_once() {
     assert!(!server.reuse_detected());
 }
 
+/// The grant ended and access was given again between two renewals. The record was then marked as
+/// ended under the new credential, though its tokens were of the old one; and since the two were the
+/// same from then on, the new credential was never sent, by no process.
+#[tokio::test(start_paused = true)]
+async fn f08_i9_access_that_is_given_again_before_the_end_was_noticed_is_used() {
+    for named in [false, true] {
+        let (server, store) = (strict(), TestStore::new());
+        let (value, initial) = replaceable(&server.issue_refresh_token("cli"));
+        let start = || {
+            Process::with(refresh(&server, initial.clone()), &store, |persisted| {
+                if named { persisted.subject("alice") } else { persisted }
+            })
+        };
+        let process = start();
+        process.token().await.unwrap();
+        server.revoke_all();
+        let fresh = server.issue_refresh_token("cli");
+        value.lock().unwrap().clone_from(&fresh);
+        let token = process.tokens.refresh().await.unwrap();
+        assert!(server.is_active(token.access_token().expose()), "{named}");
+        assert_eq!(sent(&server).last(), Some(&fresh));
+        assert!(!server.reuse_detected());
+        // What descends from it is marked as such: the old credential means nothing any more.
+        sleep(LIFE).await;
+        assert!(server.is_active(&start().token().await.unwrap()));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_of_ones_own_is_stored_under_the_identity_it_is_given() {
     let store = TestStore::new();

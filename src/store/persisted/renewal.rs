@@ -204,7 +204,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             return Heard::Failed;
         }
         let Entry { generation, state, tokens } = entry;
-        let (stamp, origin) = (self.who.stamp.clone(), self.who.origin.clone());
+        let stamp = self.who.stamp.clone();
+        // That of the tokens: the credential may have been replaced since.
+        let origin = match &tokens {
+            Some(tokens) => tokens.origin.clone(),
+            None => self.who.origin.clone(),
+        };
         let record = Record { stamp, origin, generation, state, tokens };
         let call = timeout(self.times.call, store.save(lease, expected, &record)).await;
         match in_time(call) {
@@ -240,6 +245,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             let generation = self.state.memory.known.generation;
             self.persisted.sink.emit(&Event::Resending { generation });
         }
+        let descends =
+            tokens.as_ref().filter(|tokens| rotates && tokens.set.refresh_token().is_some());
+        let origin = match descends {
+            Some(tokens) => tokens.origin.clone(),
+            None => self.who.origin.clone(),
+        };
         let cx = FetchContext {
             previous: tokens.map(|tokens| tokens.set),
             deadline,
@@ -256,7 +267,8 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 fail_point("answered");
                 let age = set.sent_at().unwrap_or(now).elapsed();
                 let wall = self.cx.clock.now().wall;
-                Heard::Granted(Tokens::new(set, wall.checked_sub(age).unwrap_or(wall)))
+                let tokens = Tokens::new(set, wall.checked_sub(age).unwrap_or(wall));
+                Heard::Granted(tokens.with_origin(origin))
             }
             Err(error) => {
                 // A grant that refuses a step-up by itself has sent nothing.

@@ -238,6 +238,24 @@ fn f43_what_is_not_spent_is_fetched_without_the_store() {
     assert!(!run.0.memory.unsaved, "it need not be stored later");
 }
 
+/// Each token that could not be stored once counted as a generation. After an outage of the store,
+/// a process then wrote its own token over a newer one of another process, and asked for a third.
+#[test]
+fn f43_i5_what_could_not_be_stored_gives_way_to_what_others_store_later() {
+    let mut memory = Run::new(SHARING).0.memory;
+    for tokens in ["b", "c"] {
+        let mut run = Run(Rotation::new(memory, SHARING));
+        assert!(matches!(run.hear(Heard::Failed), Do::Send { .. }));
+        assert!(matches!(run.hear(Heard::Granted(tokens)), Do::Save { .. }));
+        assert_eq!(run.hear(Heard::Failed), Do::Finish(End::Unsaved));
+        assert_eq!(run.0.memory.known.tokens, Some(tokens));
+        memory = run.0.memory;
+    }
+    let mut run = Run(Rotation::new(memory, SHARING));
+    assert_eq!(run.hear(Heard::Found(clean(2, "d"))), Do::Finish(End::Adopted));
+    assert_eq!(run.0.memory.known, clean(2, "d"));
+}
+
 #[test]
 fn a_grant_that_spends_nothing_writes_no_intent() {
     let mut run = Run::new(SHARING);

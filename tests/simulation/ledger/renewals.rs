@@ -1,0 +1,298 @@
+//! Renewals: how often tokens are asked for, and why.
+
+use std::time::Duration;
+
+use tower_oauth::{ErrorKind, observe::FetchReason};
+
+use super::{
+    Cause,
+    Invariant::{I5, I6, I7, I10, I12},
+    Key, Ledger, Serial, Times, Token,
+    facts::{Fetching, Held},
+};
+
+/// A token as a source returned it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fetched {
+    pub(crate) serial: Serial,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) refresh_in: Option<Duration>,
+    /// Tokio's time when it was asked for.
+    pub(crate) sent: Option<Duration>,
+}
+
+impl Ledger {
+    pub(crate) fn credit(&mut self, key: Key, cause: Cause) {
+        self.keys.entry(key).or_default().credits.push((self.now.boot, cause));
+    }
+
+    /// The crate asks a source for a token.
+    pub(crate) fn fetch_started(
+        &mut self,
+        instance: usize,
+        reason: FetchReason,
+        previous: Option<Serial>,
+        deadline: Duration,
+    ) {
+        self.say(format!("{instance} fetches: {reason}"));
+        self.count("fetch");
+        let now = self.now;
+        let holder = &mut self.instances[instance];
+        let (key, last) = (holder.key, holder.last_start.replace(now.boot));
+        let initial = reason == FetchReason::Initial;
+        // Right after a sleep a use may be counted as one of before it.
+        let woken = self.last_sleep.is_some_and(|at| now.boot < at + AFTER_SLEEP);
+        let idle = now.boot - holder.last_use > IDLE || woken;
+        let forgotten = holder.pooled && (holder.removed || idle);
+        let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
+        let pace = pace(holder.lifetime);
+        if initial && (forgotten || holder.lifetime.is_some()) {
+            // A tenant that was forgotten has nothing any more, no pause either.
+            (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
+        }
+        let slow = holder.slow_until.filter(|_| !holder.requested);
+        let (told, held) = (holder.told_until, holder.held);
+        let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
+        holder.fetching =
+            Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
+        let restarts = initial && holder.lifetime.is_some();
+        let anew = restarts || (initial && forgotten);
+        if restarts {
+            holder.held = None;
+            holder.lifetime = None;
+            self.credit(key, Cause::Started);
+        }
+        self.require(I5, !restarts || forgotten, || {
+            format!("{instance} starts anew, and had no reason to be forgotten")
+        });
+        self.require(I5, !twice, || format!("{instance} fetches twice at once"));
+        self.require(I6, anew || gap + SLACK >= pace, || {
+            format!("{instance} fetches {gap:?} after the last time, not {pace:?}")
+        });
+        self.require(I6, slow.is_none_or(|until| now.boot + SLACK >= until), || {
+            format!(
+                "{instance} fetches again {:?} too soon after a refusal",
+                slow.map(|s| s - now.boot)
+            )
+        });
+        self.require(I6, told.is_none_or(|until| now.boot + SLACK >= until), || {
+            format!(
+                "{instance} fetches {:?} before the server wants it",
+                told.map(|t| t - now.boot)
+            )
+        });
+        self.require(I5, reason != FetchReason::Requested || asked, || {
+            format!("{instance} says that somebody asked for a refresh")
+        });
+        // Only the holder knows when it drew its refresh point; not before three quarters, though.
+        if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
+            let renewable = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
+            let renewable = renewable.min(held.lifetime.mul_f64(0.75));
+            let early = now.boot + SLACK < held.asked + renewable;
+            self.require(I5, held.failed || !early, || {
+                format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
+            });
+        }
+        if let Some(previous) = previous {
+            let owner = self.tokens[previous].key;
+            self.require(I10, owner == key, || {
+                format!("{instance} of key {key} is handed a token of key {owner}")
+            });
+        }
+    }
+
+    /// A source has returned a token.
+    pub(crate) fn fetch_succeeded(&mut self, instance: usize, fetched: Fetched) {
+        let Fetched { serial, lifetime, refresh_in, sent } = fetched;
+        self.say(format!("{instance} fetched token {serial} for {lifetime:?}"));
+        let owner = self.tokens[serial].key;
+        let holder = &mut self.instances[instance];
+        let key = holder.key;
+        let Some(fetching) = holder.fetching.take() else { return };
+        let Times { at, boot: started } = fetching.started;
+        let asked = started + sent.unwrap_or(at).saturating_sub(at);
+        holder.fetched = Some(Held {
+            serial,
+            epoch: 0,
+            asked,
+            lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
+            refresh_in,
+            jumped: fetching.jumped,
+            failed: false,
+        });
+        self.require(I10, owner == key, || {
+            format!("{instance} of key {key} fetched a token of key {owner}")
+        });
+    }
+
+    /// A source has failed.
+    pub(crate) fn fetch_failed(&mut self, instance: usize, kind: ErrorKind, retryable: bool) {
+        self.say(format!("{instance} fetched nothing: {}", kind.as_str()));
+        self.count("failed fetch");
+        let boot = self.now.boot;
+        let holder = &mut self.instances[instance];
+        let Some(fetching) = holder.fetching.take() else { return };
+        if let Some(held) = &mut holder.held {
+            held.failed = true;
+        }
+        let key = holder.key;
+        if retryable {
+            holder.refusals = 0;
+            holder.slow_until = None;
+        } else if fetching.reason != FetchReason::StepUp {
+            let pause = 54.0 * 2_f64.powi(i32::try_from(holder.refusals.min(4)).unwrap_or(4));
+            holder.slow_until = Some(boot + Duration::from_secs_f64(pause.min(540.0)));
+            holder.refusals += 1;
+        }
+        if fetching.reason == FetchReason::Requested {
+            self.credit(key, Cause::Unrefreshed);
+        }
+    }
+
+    /// A source has panicked.
+    pub(crate) fn fetch_panicked(&mut self, instance: usize) {
+        self.count("panic");
+        // As a failure that may pass: nobody can know.
+        self.fetch_failed(instance, ErrorKind::Panic, true);
+    }
+
+    /// The future of a fetch was dropped.
+    pub(crate) fn fetch_dropped(&mut self, instance: usize) {
+        self.say(format!("the fetch of {instance} is dropped"));
+        let now = self.now.at;
+        let holder = &mut self.instances[instance];
+        let Some(fetching) = holder.fetching.take() else { return };
+        let allowed = holder.gone || now >= fetching.deadline;
+        self.require(I12, allowed, || format!("the fetch of {instance} is dropped by somebody"));
+    }
+
+    /// The crate says that a fetch has failed.
+    pub(crate) fn failed(&mut self, instance: usize, holds_token: bool, retry_in: Duration) {
+        self.say(format!("{instance} failed, again in {retry_in:?}, holds one: {holds_token}"));
+        let good = self.good(instance);
+        self.require(I7, holds_token || good.is_none(), || {
+            format!("{instance} gave up token {good:?}, which is good, after a failure")
+        });
+        let most = Duration::from_secs(3601);
+        self.require(I6, retry_in <= most, || format!("{instance} tries again in {retry_in:?}"));
+    }
+
+    /// Until when (in boot time) an instance may wait, for what it was told.
+    pub(crate) fn pending_until(&self, instance: usize) -> Duration {
+        let holder = &self.instances[instance];
+        // The least pause after a refusal is nine tenths of the longest.
+        let slow = holder.slow_until.map(|until| until + Duration::from_secs(60));
+        slow.max(holder.told_until).unwrap_or_default()
+    }
+
+    /// A token request has arrived.
+    pub(crate) fn asked(&mut self, instance: usize) {
+        self.count("token request");
+        let now = self.now.boot;
+        let holder = &mut self.instances[instance];
+        let told = holder.told_until;
+        let requests = holder.fetching.as_mut().map_or(0, |fetching| {
+            fetching.requests += 1;
+            fetching.requests
+        });
+        let gone = holder.gone;
+        self.say(format!("{instance} asks for a token"));
+        self.require(I6, gone || told.is_none_or(|until| now + SLACK >= until), || {
+            format!("{instance} asks {:?} before the server wants it", told.map(|t| t - now))
+        });
+        self.require(I6, requests <= MOST_REQUESTS, || {
+            format!("{instance} sends {requests} token requests in one fetch")
+        });
+    }
+
+    /// The server told a client to wait; with a complete answer.
+    pub(crate) fn told_to_wait(&mut self, instance: usize, wait: Duration) {
+        self.say(format!("{instance} is told to wait {wait:?}"));
+        let wait = wait.min(Duration::from_secs(3600));
+        self.instances[instance].told_until = Some(self.now.boot + wait);
+    }
+
+    /// The server issues a token to a request that came at `arrived`; from `due` after that on it
+    /// may be renewed. Returns its number.
+    pub(crate) fn issued(
+        &mut self,
+        key: Key,
+        arrived: Duration,
+        lifetime: Duration,
+        due: Duration,
+        untold: bool,
+    ) -> Serial {
+        let serial = self.tokens.len();
+        let now = self.now.boot;
+        self.say(format!("token {serial} is issued to key {key} for {lifetime:?}"));
+        self.count("issued");
+        let facts = self.keys.entry(key).or_default();
+        let early = facts.due.saturating_sub(arrived + SLACK);
+        let asked_for = self.instances.iter().any(|holder| {
+            let fetching = holder.fetching.filter(|_| holder.key == key);
+            fetching.is_some_and(|fetching| fetching.reason == FetchReason::Requested)
+        });
+        let excused = early.is_zero() || asked_for || !facts.credits.is_empty();
+        self.tokens.push(Token {
+            key,
+            issued: now,
+            lifetime,
+            revoked: false,
+            untold,
+            arrived,
+            early: !early.is_zero() && !asked_for,
+            due: arrived + due,
+            set_back: Duration::ZERO,
+            slept: false,
+        });
+        self.require(I5, excused, || {
+            format!("token {serial} is issued to key {key} {early:?} before the last is due")
+        });
+        serial
+    }
+
+    /// All who should know a token do: there is no reason for another one before it is due.
+    pub(super) fn arrived(&mut self, serial: Serial) {
+        let Token { key, arrived, early, due, .. } = self.tokens[serial];
+        let facts = self.keys.entry(key).or_default();
+        if facts.last.is_some_and(|last| last >= serial) {
+            return;
+        }
+        facts.last = Some(serial);
+        facts.due = due;
+        // One token for all that happened before it was asked for; but each process may have met the
+        // trouble of a store, a step-up waits for the fetch that is under way, and a token that was
+        // asked for while a clock was moved is judged by what it said before.
+        let lasts = |cause| {
+            use Cause::{Slept, StepUp, StoreTrouble, WallJump};
+            matches!(cause, Slept | StepUp | StoreTrouble | WallJump)
+        };
+        if early {
+            let credit = facts.credits.iter().position(|credit| !lasts(credit.1));
+            let credit = credit.or((!facts.credits.is_empty()).then_some(0));
+            credit.map(|credit| facts.credits.remove(credit));
+        }
+        facts.credits.retain(|(at, cause)| {
+            let stays = *cause == Cause::Unrefreshed;
+            stays || *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
+        });
+    }
+}
+
+/// The shortest time between two fetches.
+fn pace(lifetime: Option<Duration>) -> Duration {
+    let (least, most) = (Duration::from_millis(100), Duration::from_millis(500));
+    lifetime.map_or(most, |lifetime| (lifetime / 20).clamp(least, most))
+}
+
+/// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
+/// the same for a grant that somebody gave again.
+const MOST_REQUESTS: u32 = 4;
+/// Until the keeper of a pool has noticed it.
+const AFTER_SLEEP: Duration = Duration::from_secs(120);
+/// After how long without use a pool may forget a tenant, to the half minute.
+const IDLE: Duration = Duration::from_secs(3600 - 31);
+/// How long such a thing may lead to a fetch.
+const TROUBLE_LASTS: Duration = Duration::from_secs(120);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+const SLACK: Duration = Duration::from_millis(20);

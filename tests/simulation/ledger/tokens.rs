@@ -1,0 +1,135 @@
+//! Tokens at their holders: that only bad ones are taken out.
+
+use std::time::Duration;
+
+use super::{
+    Cause,
+    Invariant::{I2, I3, I7},
+    Ledger, Serial,
+};
+
+impl Ledger {
+    /// The token that a holder can use for sure; `None` if there is none, or it cannot be told.
+    pub(crate) fn good(&self, instance: usize) -> Option<Serial> {
+        let holder = &self.instances[instance];
+        let held = holder.held.filter(|held| !held.jumped && !holder.gone)?;
+        let usable = usable_for(held.lifetime).saturating_sub(SLACK);
+        (self.now.boot < held.asked + usable).then_some(held.serial)
+    }
+
+    pub(crate) fn obtained(&mut self, instance: usize, epoch: u64) {
+        let now = self.now.at;
+        let holder = &mut self.instances[instance];
+        let Some(fetched) = holder.fetched.take() else {
+            let what = || format!("{instance} has token {epoch} from nowhere");
+            return self.require(I2, false, what);
+        };
+        holder.epochs.insert(fetched.serial, epoch);
+        holder.held = Some(super::facts::Held { epoch, ..fetched });
+        holder.obtained = now;
+        holder.removed = false;
+        holder.lifetime = Some(fetched.lifetime);
+        holder.refusals = 0;
+        holder.slow_until = None;
+        let up_to = holder.invalid_up_to;
+        self.require(I3, epoch > up_to, || format!("{instance} has token {epoch} after {up_to}"));
+        self.say(format!("{instance} has token {} as {epoch}", fetched.serial));
+    }
+
+    /// When (in tokio's time) a holder had its last token.
+    pub(crate) fn since(&self, instance: usize) -> Duration {
+        self.instances[instance].obtained
+    }
+
+    /// The crate took a refused token out.
+    pub(crate) fn rejected(&mut self, instance: usize, epoch: u64) {
+        self.say(format!("{instance} rejects {epoch}"));
+        self.count("rejected");
+        let holder = &mut self.instances[instance];
+        let was_refused = holder.refused.contains(&epoch);
+        holder.invalid_up_to = holder.invalid_up_to.max(epoch);
+        let current = holder.held.map(|held| held.epoch);
+        let serial = holder.epochs.iter().find(|(_, known)| **known == epoch).map(|(s, _)| *s);
+        let key = holder.key;
+        if current == Some(epoch) {
+            holder.held = None;
+        }
+        self.require(I3, was_refused, || format!("{instance} discards {epoch}, refused by nobody"));
+        self.require(I3, current.is_none_or(|current| current == epoch), || {
+            format!("{instance} discards {epoch}, but its token is {current:?}")
+        });
+        let facts = self.keys.entry(key).or_default();
+        // For each token once, however many processes have it.
+        if serial.is_some_and(|serial| facts.rejected.insert(serial)) {
+            self.credit(key, Cause::Rejected);
+        }
+    }
+
+    /// Somebody is about to reject a token.
+    pub(crate) fn rejecting(&mut self, instance: usize, epoch: u64) {
+        self.say(format!("somebody rejects {epoch} at {instance}"));
+        self.instances[instance].refused.insert(epoch);
+    }
+
+    /// The crate took an expired token out.
+    pub(crate) fn expired(&mut self, instance: usize, epoch: u64) {
+        self.say(format!("{instance}: {epoch} has expired"));
+        self.count("expired");
+        let good = self.good(instance);
+        let holder = &mut self.instances[instance];
+        if holder.held.is_some_and(|held| held.epoch == epoch) {
+            holder.held = None;
+        }
+        self.require(I7, good.is_none(), || format!("{instance} drops {good:?} before its end"));
+    }
+
+    /// What a holder shows, against what it should have.
+    pub(crate) fn shows(&mut self, instance: usize, epoch: Option<u64>) {
+        let Some(serial) = self.good(instance) else { return };
+        let should = self.instances[instance].epochs.get(&serial).copied();
+        self.require(I7, epoch == should, || {
+            format!("{instance} shows {epoch:?} instead of {should:?}, which is good")
+        });
+    }
+
+    /// The machine was asleep for so long.
+    pub(crate) fn slept(&mut self, time: Duration) {
+        self.say(format!("the machine has slept for {time:?}"));
+        self.count("suspend");
+        self.last_sleep = Some(self.now.boot);
+        self.tokens.iter_mut().for_each(|token| token.slept = true);
+        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+            self.credit(key, Cause::Slept);
+        }
+    }
+
+    /// The wall clock was set, at all holders.
+    pub(crate) fn wall_jumped(&mut self, seconds: i64) {
+        self.say(format!("the wall clock is set by {seconds} s"));
+        self.count("wall clock set");
+        for holder in &mut self.instances {
+            if let Some(fetching) = &mut holder.fetching {
+                fetching.jumped = true;
+            }
+            for held in [&mut holder.held, &mut holder.fetched].into_iter().flatten() {
+                held.jumped = true;
+            }
+        }
+        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+            self.credit(key, Cause::WallJump);
+        }
+        if seconds < 0 {
+            for token in &mut self.tokens {
+                token.set_back += Duration::from_secs(seconds.unsigned_abs());
+            }
+        }
+    }
+}
+
+/// How long a token is served at least: its lifetime, less what a request may take to arrive.
+pub(super) fn usable_for(lifetime: Duration) -> Duration {
+    lifetime - (lifetime / 20).min(Duration::from_secs(5))
+}
+
+/// What timers may be late by.
+const SLACK: Duration = Duration::from_millis(20);
