@@ -65,12 +65,16 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     pub(super) async fn run(mut self) -> Result<TokenSet, Error> {
-        let rotates = self.persisted.identity.rotates;
+        let rules = Rules {
+            rotates: self.persisted.identity.rotates,
+            without_store: self.may_spend(),
+            retry_dead: self.cx.reason == FetchReason::Requested,
+        };
         let mut heard = None;
         if !self.state.memory.unsaved && self.state.lease.is_none() {
             // Without the lock first: mostly, somebody has renewed it or nobody is about to.
             match self.load().await {
-                Some(entry) if self.may_adopt(&entry) => {
+                Some(entry) if self.may_adopt(&entry, rules) => {
                     self.state.memory.known = entry;
                     return self.end(End::Adopted);
                 }
@@ -79,11 +83,6 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 None => heard = Some(Heard::Failed),
             }
         }
-        let rules = Rules {
-            rotates,
-            without_store: self.may_spend(),
-            retry_dead: self.cx.reason == FetchReason::Requested,
-        };
         let mut rotation = Rotation::new(self.state.memory.clone(), rules);
         let mut todo = Do::Acquire;
         loop {
@@ -141,10 +140,9 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     /// Whether a record that was read without the lock will do.
-    fn may_adopt(&self, entry: &Entry<Tokens>) -> bool {
+    fn may_adopt(&self, entry: &Entry<Tokens>, rules: Rules) -> bool {
         let now = self.cx.clock.now().wall;
-        entry.state == RecordState::Clean
-            && entry.generation >= self.state.memory.known.generation
+        self.state.memory.may_adopt(entry, rules)
             && entry.tokens.as_ref().is_some_and(|tokens| self.wanted.accepts(tokens, now))
     }
 
