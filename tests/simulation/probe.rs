@@ -59,9 +59,12 @@ impl Life {
         self.0.ended.notified().await;
     }
 
-    /// Whether the fetch may be polled once more.
-    fn lives(&self, waker: &Waker) -> bool {
+    /// Whether the fetch may be polled once more. In the calm nobody dies any more.
+    fn lives(&self, waker: &Waker, is_calm: bool) -> bool {
         let mut state = self.0.state.lock().unwrap();
+        if is_calm {
+            state.polls_left = None;
+        }
         if let Some(left) = &mut state.polls_left {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
@@ -96,7 +99,7 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         assert!(!self.world.has(Trouble::SourcePanics, self.key), "{SIMULATED}");
         let mut fetch = Box::pin(self.source.fetch(cx));
         let outcome = poll_fn(|task| {
-            if self.life.lives(task.waker()) {
+            if self.life.lives(task.waker(), self.world.is_calm()) {
                 fetch.as_mut().poll(task).map(Some)
             } else {
                 Poll::Ready(None)

@@ -72,6 +72,8 @@ pub(crate) struct Instance {
     pub(crate) fetching: Option<Fetching>,
     pub(crate) epochs: BTreeMap<Serial, u64>,
     pub(crate) invalid_up_to: u64,
+    /// The tokens that it has rejected, under whatever epoch.
+    pub(crate) rejected: BTreeSet<Serial>,
     /// The epochs that an API refused, or that a test rejected.
     pub(crate) refused: BTreeSet<u64>,
     pub(crate) last_start: Option<Duration>,

@@ -84,8 +84,8 @@ pub(crate) struct Ledger {
     pub(crate) spent: BTreeMap<usize, facts::Spent>,
     /// The newest refresh token in each record.
     stored: BTreeMap<(Key, String), usize>,
-    /// Boot time at the end of the last sleep.
-    last_sleep: Option<Duration>,
+    /// Boot time at the start and at the end of the last sleep.
+    last_sleep: Option<(Duration, Duration)>,
     told: BTreeSet<(Invariant, String)>,
 }
 

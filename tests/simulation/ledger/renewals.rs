@@ -40,9 +40,7 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
-        // Right after a sleep a use may be counted as one of before it.
-        let woken = self.last_sleep.is_some_and(|at| now.boot < at + AFTER_SLEEP);
-        let idle = now.boot - holder.last_use > IDLE || woken;
+        let idle = now.boot - holder.last_use > IDLE;
         let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
         let pace = pace(holder.lifetime);
@@ -288,8 +286,6 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
-/// Until the keeper of a pool has noticed it.
-const AFTER_SLEEP: Duration = Duration::from_secs(120);
 /// After how long without use a pool may forget a tenant, to the half minute.
 const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How long such a thing may lead to a fetch.

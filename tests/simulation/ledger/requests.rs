@@ -37,7 +37,15 @@ impl Ledger {
     }
 
     fn used(&mut self, instance: usize) {
-        self.instances[instance].last_use = self.now.boot;
+        let at = self.as_used(self.now.boot);
+        let last_use = &mut self.instances[instance].last_use;
+        *last_use = at.max(*last_use);
+    }
+
+    /// A pool takes a use right after a sleep for one of before it, until its keeper wakes up.
+    pub(super) fn as_used(&self, at: Duration) -> Duration {
+        let slept = self.last_sleep.filter(|(_, end)| at < *end + KEEPER_WAKES);
+        slept.map_or(at, |(start, _)| start)
     }
 
     /// A request left through the layer. Returns which attempt it is.
@@ -168,6 +176,8 @@ impl Ledger {
     }
 }
 
+/// The heartbeat of a pool's keeper.
+const KEEPER_WAKES: Duration = Duration::from_secs(31);
 const EVER: Duration = Duration::from_secs(1 << 40);
 /// The numbers of an instance's requests begin with its own.
 pub(crate) const NUMBERS: u64 = 1_000_000;

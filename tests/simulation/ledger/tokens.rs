@@ -32,6 +32,10 @@ impl Ledger {
         holder.refusals = 0;
         holder.slow_until = None;
         let up_to = holder.invalid_up_to;
+        let back = holder.rejected.contains(&fetched.serial);
+        self.require(I2, !back, || {
+            format!("{instance} has token {} again, which it has rejected", fetched.serial)
+        });
         self.require(I3, epoch > up_to, || format!("{instance} has token {epoch} after {up_to}"));
         self.say(format!("{instance} has token {} as {epoch}", fetched.serial));
     }
@@ -51,6 +55,7 @@ impl Ledger {
         let current = holder.held.map(|held| held.epoch);
         let serial = holder.epochs.iter().find(|(_, known)| **known == epoch).map(|(s, _)| *s);
         let key = holder.key;
+        holder.rejected.extend(serial);
         if current == Some(epoch) {
             holder.held = None;
         }
@@ -96,7 +101,9 @@ impl Ledger {
     pub(crate) fn slept(&mut self, time: Duration) {
         self.say(format!("the machine has slept for {time:?}"));
         self.count("suspend");
-        self.last_sleep = Some(self.now.boot);
+        let end = self.now.boot;
+        let start = self.as_used(end.saturating_sub(time));
+        self.last_sleep = Some((start, end));
         self.tokens.iter_mut().for_each(|token| token.slept = true);
         for key in self.keys.keys().copied().collect::<Vec<_>>() {
             self.credit(key, Cause::Slept);
