@@ -4,9 +4,10 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
     task::{Poll, Waker},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tower_oauth::{Error, FetchContext, TokenSet, TokenSource};
 
 use crate::{canary, ledger::Fetched, weather::Trouble, world::World};
@@ -92,6 +93,7 @@ pub(crate) struct Probe<S> {
 
 impl<S: TokenSource> TokenSource for Probe<S> {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let started = Instant::now();
         let previous = cx.previous.as_ref().and_then(|token| serial(token));
         let deadline = self.world.since_start(cx.deadline);
         self.world.ledger().fetch_started(self.instance, cx.reason, previous, deadline);
@@ -120,6 +122,9 @@ impl<S: TokenSource> TokenSource for Probe<S> {
                     lifetime: token.lifetime(),
                     refresh_in: token.refresh_in(),
                     sent: token.sent_at().map(|at| self.world.since_start(at)),
+                    age: token
+                        .sent_at()
+                        .map_or(Duration::ZERO, |at| started.saturating_duration_since(at)),
                 };
                 ledger.fetch_succeeded(self.instance, fetched);
             }

@@ -52,6 +52,28 @@ async fn a_stored_token_that_has_expired_is_not_used() {
     assert!(!server.reuse_detected());
 }
 
+/// Nobody says how long the token lives: each process once gave it the default hour anew.
+#[tokio::test(start_paused = true)]
+async fn f55_a_stored_token_of_unknown_lifetime_expires_when_it_would_where_it_was_obtained() {
+    let (server, store) = (strict(), TestStore::new());
+    server.omit_expires_in(true);
+    let start = || Process::start(client_credentials(&server), &store);
+    let first = start();
+    let token = first.token().await.unwrap();
+    first.tokens.shutdown().await;
+    sleep(Duration::from_secs(2000)).await;
+
+    let second = start();
+    assert_eq!(second.token().await.unwrap(), token);
+    let left = second.tokens.status().expires_at().unwrap() - Instant::now();
+    assert!((1590..=1600).contains(&left.as_secs()), "{left:?}");
+    second.tokens.shutdown().await;
+    sleep(left).await;
+
+    assert_ne!(start().token().await.unwrap(), token);
+    assert_eq!(server.token_request_count(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clients_own_token_is_shared_without_an_intent() {
     let (server, store) = (strict(), TestStore::new());

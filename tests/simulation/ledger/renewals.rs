@@ -17,8 +17,9 @@ pub(crate) struct Fetched {
     pub(crate) serial: Serial,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
-    /// Tokio's time when it was asked for.
+    /// Tokio's time when it was asked for; and how long that was before the fetch.
     pub(crate) sent: Option<Duration>,
+    pub(crate) age: Duration,
 }
 
 impl Ledger {
@@ -86,7 +87,7 @@ impl Ledger {
         if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
             let renewable = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
             let renewable = renewable.min(held.lifetime.mul_f64(0.75));
-            let early = now.boot + SLACK < held.asked + renewable;
+            let early = now.boot + SLACK < held.asked + renewable.saturating_sub(held.age);
             self.require(I5, held.failed || !early, || {
                 format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
             });
@@ -101,7 +102,7 @@ impl Ledger {
 
     /// A source has returned a token.
     pub(crate) fn fetch_succeeded(&mut self, instance: usize, fetched: Fetched) {
-        let Fetched { serial, lifetime, refresh_in, sent } = fetched;
+        let Fetched { serial, lifetime, refresh_in, sent, age } = fetched;
         self.say(format!("{instance} fetched token {serial} for {lifetime:?}"));
         let owner = self.tokens[serial].key;
         let holder = &mut self.instances[instance];
@@ -113,6 +114,7 @@ impl Ledger {
             serial,
             epoch: 0,
             asked,
+            age,
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
             jumped: fetching.jumped,
@@ -218,7 +220,6 @@ impl Ledger {
         arrived: Duration,
         lifetime: Duration,
         due: Duration,
-        untold: bool,
     ) -> Serial {
         let serial = self.tokens.len();
         let now = self.now.boot;
@@ -236,7 +237,6 @@ impl Ledger {
             issued: now,
             lifetime,
             revoked: false,
-            untold,
             arrived,
             early: !early.is_zero() && !asked_for,
             due: arrived + due,

@@ -87,8 +87,6 @@ impl Ledger {
         let invalid = epoch.is_none_or(|epoch| epoch <= holder.invalid_up_to);
         let up_to = holder.invalid_up_to;
         let unknown = if holder.persisted || token.slept { token.set_back } else { Duration::ZERO };
-        let unknown =
-            unknown + if holder.persisted && token.untold { EVER } else { Duration::ZERO };
         let expires = token.issued + token.lifetime + unknown;
         self.require(I10, key == other, || {
             format!("request {id} of key {key} has a token of key {other}")
@@ -178,7 +176,6 @@ impl Ledger {
 
 /// The heartbeat of a pool's keeper.
 const KEEPER_WAKES: Duration = Duration::from_secs(31);
-const EVER: Duration = Duration::from_secs(1 << 40);
 /// The numbers of an instance's requests begin with its own.
 pub(crate) const NUMBERS: u64 = 1_000_000;
 /// How many may wait at one handle.

@@ -50,10 +50,11 @@ impl Story {
     fn answer(&mut self, key: usize) -> &mut Self {
         let ledger = &mut self.0;
         ledger.asked(0);
-        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75), false);
+        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75));
         ledger.delivered(serial, None);
+        let sent = Some(ledger.now.at);
         let fetched =
-            Fetched { serial, lifetime: Some(LIFE), refresh_in: None, sent: Some(ledger.now.at) };
+            Fetched { serial, lifetime: Some(LIFE), refresh_in: None, sent, age: Duration::ZERO };
         ledger.fetch_succeeded(0, fetched);
         ledger.obtained(0, serial as u64 + 1);
         self
@@ -146,7 +147,13 @@ fn i2_a_rejected_token_that_comes_back_is_found() {
     story.wait(1).start_fetch(FetchReason::Rejected);
     story.0.fetch_succeeded(
         0,
-        Fetched { serial: 0, lifetime: Some(LIFE), refresh_in: None, sent: None },
+        Fetched {
+            serial: 0,
+            lifetime: Some(LIFE),
+            refresh_in: None,
+            sent: None,
+            age: Duration::ZERO,
+        },
     );
     story.0.obtained(0, 2);
     story.breaks(I2);

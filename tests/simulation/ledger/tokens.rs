@@ -13,12 +13,11 @@ impl Ledger {
     pub(crate) fn good(&self, instance: usize) -> Option<Serial> {
         let holder = &self.instances[instance];
         let held = holder.held.filter(|held| !held.jumped && !holder.gone)?;
-        let usable = usable_for(held.lifetime).saturating_sub(SLACK);
+        let usable = usable_for(held.lifetime).saturating_sub(held.age + SLACK);
         (self.now.boot < held.asked + usable).then_some(held.serial)
     }
 
     pub(crate) fn obtained(&mut self, instance: usize, epoch: u64) {
-        let now = self.now.at;
         let holder = &mut self.instances[instance];
         let Some(fetched) = holder.fetched.take() else {
             let what = || format!("{instance} has token {epoch} from nowhere");
@@ -26,7 +25,6 @@ impl Ledger {
         };
         holder.epochs.insert(fetched.serial, epoch);
         holder.held = Some(super::facts::Held { epoch, ..fetched });
-        holder.obtained = now;
         holder.removed = false;
         holder.lifetime = Some(fetched.lifetime);
         holder.refusals = 0;
@@ -40,9 +38,10 @@ impl Ledger {
         self.say(format!("{instance} has token {} as {epoch}", fetched.serial));
     }
 
-    /// When (in tokio's time) a holder had its last token.
-    pub(crate) fn since(&self, instance: usize) -> Duration {
-        self.instances[instance].obtained
+    /// When (in boot time) the last token of a holder was issued.
+    pub(crate) fn newest_issued(&self, instance: usize) -> Duration {
+        let newest = self.instances[instance].epochs.iter().max_by_key(|(_, epoch)| **epoch);
+        newest.map_or(Duration::ZERO, |(serial, _)| self.tokens[*serial].issued)
     }
 
     /// The crate took a refused token out.
