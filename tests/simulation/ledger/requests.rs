@@ -179,4 +179,4 @@ const KEEPER_WAKES: Duration = Duration::from_secs(31);
 /// The numbers of an instance's requests begin with its own.
 pub(crate) const NUMBERS: u64 = 1_000_000;
 /// How many may wait at one handle.
-pub(crate) const MOST_WAITING: usize = 60;
+pub(crate) const MOST_WAITING: usize = 20;
