@@ -7,6 +7,8 @@ pub use crate::endpoint::fuzz::{dates, error_response, scopes, token_response};
 #[cfg(feature = "private-key-jwt")]
 pub use crate::jose::fuzz::keys;
 pub use crate::middleware::fuzz::www_authenticate;
+#[cfg(feature = "store")]
+pub use crate::store::fuzz::stored_record;
 
 #[cfg(test)]
 mod tests {
@@ -69,5 +71,7 @@ mod tests {
         dsc_03_every_document_is_safe_to_follow_or_refused: metadata;
         #[cfg(feature = "private-key-jwt")]
         jwt_06_every_key_signs_or_is_refused_unseen: keys;
+        #[cfg(feature = "store")]
+        f33_every_stored_record_is_read_or_refused: stored_record;
     }
 }

@@ -46,6 +46,8 @@ pub mod conformance;
 mod fail_point;
 #[cfg(all(feature = "store-file", unix))]
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 #[cfg(all(feature = "store-keyring", unix))]
 mod keyring;
 mod memory;

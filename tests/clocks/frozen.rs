@@ -46,7 +46,7 @@ async fn f51_without_a_request_a_thawed_process_refreshes_once() {
 async fn f51_f53_an_answer_that_a_freeze_made_too_old_is_not_used() {
     let mut parent = Parent::start(LIFE).await;
     // The renewal is answered while the process is stopped, and read after the token's life.
-    parent.issuer.script(Reply::honest().delay(Duration::from_millis(100)));
+    parent.issuer.script(Reply::honest().delay(Duration::from_millis(300)));
     while parent.token_requests() < 2 {
         sleep(Duration::from_millis(5)).await;
     }

@@ -205,6 +205,21 @@ impl Process {
         assert!(Command::new("kill").args([signal, &*id]).status().unwrap().success());
     }
 
+    /// Stops it (`SIGSTOP`), and waits until it stands: one thread after the other hears of it.
+    pub(crate) async fn stop(&self) {
+        self.signal("-STOP");
+        let id = self.0.as_ref().unwrap().id();
+        until("a stop", || {
+            let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+            threads.into_iter().all(|thread| {
+                let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+                // Behind the name, which is in parentheses: the state.
+                stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|s| s.starts_with(" T")))
+            })
+        })
+        .await;
+    }
+
     pub(crate) fn kill(mut self) {
         let mut child = self.0.take().unwrap();
         child.kill().unwrap(); // SIGKILL
@@ -372,7 +387,7 @@ async fn f36_a_stopped_holder_of_the_lock_is_waited_for_and_a_killed_one_is_not(
         server.script(Reply::honest().delay(Duration::from_millis(500)));
         let holder = Job { forced: true, ..Job::new(&server, &folder, &initial) }.start();
         until("the request", || server.issued() > 0).await;
-        holder.signal("-STOP");
+        holder.stop().await;
         let lock_wait = Duration::from_millis(500);
         let impatient = Job { lock_wait, ..Job::new(&server, &folder, &initial) };
         let started = Instant::now();

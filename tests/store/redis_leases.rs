@@ -12,8 +12,9 @@ use crate::{
 
 const LEASE: Duration = Duration::from_secs(3);
 
+/// A process that has all the time it needs.
 fn job<'a>(server: &'a AuthorizationServer, redis: &RedisServer, initial: &'a str) -> Job<'a> {
-    Job { lease: LEASE, forced: true, ..Job::at(server, &redis.url(), initial) }
+    Job { lease: 10 * LEASE, forced: true, ..Job::at(server, &redis.url(), initial) }
 }
 
 /// A process that was stopped (`SIGSTOP`) at this point, and whose lease has ended since. It goes
@@ -22,9 +23,9 @@ async fn stopped_past_its_lease(point: &str, job: Job<'_>, redis: &RedisServer) 
     let folder = Temporary::new();
     let marker = folder.path().join("marker");
     let fail_point = Some(format!("{point}:1:{}", marker.display()));
-    let process = Job { fail_point, ..job }.start();
+    let process = Job { lease: LEASE, fail_point, ..job }.start();
     until(point, || marker.exists()).await;
-    process.signal("-STOP");
+    process.stop().await;
     std::fs::remove_file(&marker).unwrap();
     assert_ne!(redis.cli(&["KEYS", "*lease"]), "", "it does not hold the lease");
     until("the end of the lease", || redis.cli(&["KEYS", "*lease"]).is_empty()).await;

@@ -37,16 +37,22 @@ impl RedisServer {
     }
 
     fn new(tls: bool, replica_of: Option<u16>) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder: Temporary::new(), port, process: None, tls, replica_of };
+        let mut server = Self { folder: Temporary::new(), port: 0, process: None, tls, replica_of };
         if tls {
             let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
             let made = rcgen::generate_simple_self_signed(names).unwrap();
             fs::write(server.path("cert.pem"), made.cert.pem()).unwrap();
             fs::write(server.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
         }
-        server.resume();
-        server
+        // Somebody else may take the port before the server does.
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            server.port = listener.local_addr().unwrap().port();
+            drop(listener);
+            if server.started() {
+                return server;
+            }
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -72,6 +78,11 @@ impl RedisServer {
 
     /// Starts it again, on the same port and without what it had.
     pub(crate) fn resume(&mut self) {
+        assert!(self.started(), "the port {} is taken", self.port);
+    }
+
+    /// Starts it, and waits until it answers; `false` if it has ended instead.
+    fn started(&mut self) -> bool {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
@@ -92,14 +103,20 @@ impl RedisServer {
             command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
         }
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started =
+        let mut process =
             command.spawn().expect("redis-server is needed: apt-get install redis-server");
-        self.process = Some(started);
+        // Not another one, on the same port.
+        let is_ours = format!("process_id:{}", process.id());
         let start = Instant::now();
-        while self.cli(&["PING"]).trim() != "PONG" {
+        while !self.cli(&["INFO", "server"]).lines().any(|line| line.trim() == is_ours) {
+            if process.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(start.elapsed() < Duration::from_secs(20), "redis-server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.process = Some(process);
+        true
     }
 
     /// Runs a command, and gives the answer as `redis-cli` shows it.
