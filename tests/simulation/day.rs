@@ -126,7 +126,8 @@ fn cast(world: &World) -> Cast {
         vec![seat(0, Replays::Never), seat(1, Replays::Clones), seat(2, Replays::Buffers)];
     for (key, processes) in [(3, 3), (4, 2), (5, 1)] {
         let lease = dice.chance(0.5).then(|| Duration::from_secs(20));
-        let (store, named) = (SharedStore::new(world, key, lease), dice.chance(0.5));
+        let (hints, named) = (dice.chance(0.5), dice.chance(0.5));
+        let store = SharedStore::new(world, key, lease, hints);
         for n in 0..processes {
             let replays = if n == 0 { Replays::Buffers } else { Replays::Clones };
             let mut seat = seat(key, replays).with_store(store.clone(), named);

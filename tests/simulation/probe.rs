@@ -1,7 +1,7 @@
 //! A source around another one: it tells the ledger of each fetch, panics, and dies with its process.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::{Arc, Mutex},
     task::{Poll, Waker},
     time::Duration,
@@ -91,6 +91,19 @@ pub(crate) struct Probe<S> {
     pub(crate) life: Life,
 }
 
+impl<S> Probe<S> {
+    fn fetched(&self, token: &TokenSet, started: Instant) -> Fetched {
+        let sent = token.sent_at();
+        Fetched {
+            serial: serial(token).unwrap_or_default(),
+            lifetime: token.lifetime(),
+            refresh_in: token.refresh_in(),
+            sent: sent.map(|at| self.world.since_start(at)),
+            age: sent.map_or(Duration::ZERO, |at| started.saturating_duration_since(at)),
+        }
+    }
+}
+
 impl<S: TokenSource> TokenSource for Probe<S> {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
         let started = Instant::now();
@@ -117,16 +130,7 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         let mut ledger = self.world.ledger();
         match &outcome {
             Ok(token) => {
-                let fetched = Fetched {
-                    serial: serial(token).unwrap_or_default(),
-                    lifetime: token.lifetime(),
-                    refresh_in: token.refresh_in(),
-                    sent: token.sent_at().map(|at| self.world.since_start(at)),
-                    age: token
-                        .sent_at()
-                        .map_or(Duration::ZERO, |at| started.saturating_duration_since(at)),
-                };
-                ledger.fetch_succeeded(self.instance, fetched);
+                ledger.fetch_succeeded(self.instance, self.fetched(token, started));
             }
             Err(error) => {
                 ledger.fetch_failed(self.instance, error.kind(), error.is_retryable());
@@ -135,6 +139,16 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         guard.over = true;
         drop(ledger);
         outcome
+    }
+
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        let token = self.source.renewed(cx).await;
+        if self.life.is_over() {
+            pending::<()>().await;
+        }
+        let heard = self.fetched(&token, Instant::now());
+        self.world.ledger().heard(self.instance, heard);
+        token
     }
 }
 

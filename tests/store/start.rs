@@ -74,6 +74,30 @@ async fn f55_a_stored_token_of_unknown_lifetime_expires_when_it_would_where_it_w
     assert_eq!(server.token_request_count(), 2);
 }
 
+/// The record's expiry counted from before the exchange by a clock that stands still in a sleep, back
+/// from one that does not.
+#[tokio::test(start_paused = true)]
+async fn f49_f55_a_sleep_during_the_exchange_does_not_make_a_stored_token_live_longer() {
+    let store = TestStore::new();
+    let source = || {
+        let clock = store.clock.clone();
+        let source = source_fn(move |_| {
+            let clock = clock.clone();
+            async move {
+                let token = TokenSet::bearer("t")?.with_lifetime(LIFE).with_sent_at(Instant::now());
+                clock.sleep_machine(Duration::from_secs(60));
+                sleep(Duration::from_secs(1)).await;
+                Ok::<_, Error>(token)
+            }
+        });
+        let identity = Identity::new("https://as.example/token", "c");
+        Persisted::identified(identity, source, store.clone())
+    };
+    fetch(&source(), &store).await.unwrap();
+    let left = fetch(&source(), &store).await.unwrap().lifetime().unwrap();
+    assert_eq!(left, LIFE - Duration::from_secs(61));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clients_own_token_is_shared_without_an_intent() {
     let (server, store) = (strict(), TestStore::new());

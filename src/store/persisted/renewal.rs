@@ -222,7 +222,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
 
     async fn send(&mut self, tokens: Option<Tokens>, again: bool) -> Heard<Tokens> {
         fail_point("intent-written");
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), self.cx.clock.now().wall);
         let mut deadline = self.times.answer;
         let rotates = self.persisted.identity.rotates;
         if let Some(lease) = self.state.lease.as_ref().filter(|_| rotates)
@@ -263,9 +263,13 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         match outcome {
             Ok(set) => {
                 fail_point("answered");
-                let age = set.sent_at().unwrap_or(now).elapsed();
+                let sent = set.sent_at().unwrap_or(now);
+                // By what the clock said before, and by what it says now: it may have been set, or
+                // the machine may have slept. The earlier one makes no life longer.
+                let then = wall.checked_sub(now.saturating_duration_since(sent)).unwrap_or(wall);
                 let wall = self.cx.clock.now().wall;
-                let tokens = Tokens::new(set, wall.checked_sub(age).unwrap_or(wall));
+                let asked_at = wall.checked_sub(sent.elapsed()).unwrap_or(wall).min(then);
+                let tokens = Tokens::new(set, asked_at);
                 Heard::Granted(tokens.with_origin(origin))
             }
             Err(error) => {

@@ -145,7 +145,6 @@ pub(crate) enum Cause {
     Slept,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 /// An access token that was issued.
 #[derive(Debug)]
 pub(crate) struct Token {

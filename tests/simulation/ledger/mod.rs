@@ -20,7 +20,7 @@ use std::{
 use facts::KeyFacts;
 pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Serial, Times, Token};
 pub(crate) use renewals::Fetched;
-pub(crate) use requests::{MOST_WAITING, NUMBERS, Terms};
+pub(crate) use requests::{MOST_WAITING, MOST_WAITING_FOR_TENANT, NUMBERS, Terms};
 
 use crate::{
     history::{History, clock},

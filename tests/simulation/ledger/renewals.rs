@@ -102,14 +102,28 @@ impl Ledger {
 
     /// A source has returned a token.
     pub(crate) fn fetch_succeeded(&mut self, instance: usize, fetched: Fetched) {
-        let Fetched { serial, lifetime, refresh_in, sent, age } = fetched;
+        let Fetched { serial, lifetime, sent, .. } = fetched;
         self.say(format!("{instance} fetched token {serial} for {lifetime:?}"));
-        let owner = self.tokens[serial].key;
         let holder = &mut self.instances[instance];
-        let key = holder.key;
         let Some(fetching) = holder.fetching.take() else { return };
         let Times { at, boot: started } = fetching.started;
         let asked = started + sent.unwrap_or(at).saturating_sub(at);
+        self.brought(instance, fetched, asked, fetching.jumped);
+    }
+
+    /// A source was told of a token that another process had stored.
+    pub(crate) fn heard(&mut self, instance: usize, heard: Fetched) {
+        let Fetched { serial, lifetime, .. } = heard;
+        self.say(format!("{instance} hears of token {serial} for {lifetime:?}"));
+        self.count("heard");
+        self.brought(instance, heard, self.now.boot, false);
+    }
+
+    fn brought(&mut self, instance: usize, fetched: Fetched, asked: Duration, jumped: bool) {
+        let Fetched { serial, lifetime, refresh_in, age, .. } = fetched;
+        let owner = self.tokens[serial].key;
+        let holder = &mut self.instances[instance];
+        let key = holder.key;
         holder.fetched = Some(Held {
             serial,
             epoch: 0,
@@ -117,7 +131,7 @@ impl Ledger {
             age,
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
-            jumped: fetching.jumped,
+            jumped,
             failed: false,
         });
         self.require(I10, owner == key, || {

@@ -146,7 +146,9 @@ impl Ledger {
                     format!("request {id} fails with {kind}, but token {good:?} is good")
                 });
                 let waiting = self.waiting(request.instance);
-                let full = kind != "overloaded" || waiting >= MOST_WAITING;
+                let pooled = self.instances[request.instance].pooled;
+                let most = if pooled { MOST_WAITING_FOR_TENANT } else { MOST_WAITING };
+                let full = kind != "overloaded" || waiting >= most;
                 self.require(I11, full, || {
                     format!("request {id} is refused a place, but {waiting} wait at most")
                 });
@@ -180,3 +182,6 @@ const KEEPER_WAKES: Duration = Duration::from_secs(31);
 pub(crate) const NUMBERS: u64 = 1_000_000;
 /// How many may wait at one handle.
 pub(crate) const MOST_WAITING: usize = 20;
+/// For one tenant of a pool. More than come at once: one that is refused is a use, and the ledger
+/// would take it for one of before the tenant was forgotten.
+pub(crate) const MOST_WAITING_FOR_TENANT: usize = 60;
