@@ -263,12 +263,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         match outcome {
             Ok(set) => {
                 fail_point("answered");
-                let sent = set.sent_at().unwrap_or(now);
+                let asked = set.sent_at().unwrap_or(now);
                 // By what the clock said before, and by what it says now: it may have been set, or
                 // the machine may have slept. The earlier one makes no life longer.
-                let then = wall.checked_sub(now.saturating_duration_since(sent)).unwrap_or(wall);
+                let then = wall.checked_sub(now.saturating_duration_since(asked)).unwrap_or(wall);
                 let wall = self.cx.clock.now().wall;
-                let asked_at = wall.checked_sub(sent.elapsed()).unwrap_or(wall).min(then);
+                let asked_at = wall.checked_sub(asked.elapsed()).unwrap_or(wall).min(then);
                 let tokens = Tokens::new(set, asked_at);
                 Heard::Granted(tokens.with_origin(origin))
             }

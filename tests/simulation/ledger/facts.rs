@@ -75,6 +75,8 @@ pub(crate) struct Instance {
     /// The epochs that an API refused, or that a test rejected.
     pub(crate) refused: BTreeSet<u64>,
     pub(crate) last_start: Option<Duration>,
+    /// How long after that the next fetch may start.
+    pub(crate) pace: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refusals: u32,
     pub(crate) slow_until: Option<Duration>,

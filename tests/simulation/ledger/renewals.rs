@@ -44,7 +44,8 @@ impl Ledger {
         let idle = now.boot - holder.last_use > IDLE;
         let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
-        let pace = pace(holder.lifetime);
+        // As it was when the last one began.
+        let pace = holder.pace.replace(pace(holder.lifetime)).unwrap_or_default();
         if initial && (forgotten || holder.lifetime.is_some()) {
             // A tenant that was forgotten has nothing any more, no pause either.
             (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
