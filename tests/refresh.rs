@@ -20,8 +20,9 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 use tower_oauth::{
-    ErrorKind, Rejection, State, Status, TokenHandle,
+    Error, ErrorKind, Rejection, State, Status, TokenHandle, TokenSet,
     observe::{Event, FetchReason},
+    source_fn,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -198,7 +199,7 @@ async fn f06_rty_01_retry_after_blocks_every_attempt_but_not_the_current_token()
     tokens.ready().await.unwrap();
     sleep(secs(700)).await;
     let throttled = |wait| {
-        let error = tower_oauth::Error::new(ErrorKind::Throttled, "slow down");
+        let error = Error::new(ErrorKind::Throttled, "slow down");
         Step::Fail(error.with_retry_at(Instant::now() + wait))
     };
     source.otherwise(throttled(secs(600)));
@@ -226,7 +227,7 @@ async fn f06_rty_01_retry_after_blocks_every_attempt_but_not_the_current_token()
 #[tokio::test(start_paused = true)]
 async fn f06_an_endless_retry_after_is_capped_at_an_hour() {
     let source = Script::tokens(HOUR);
-    let error = tower_oauth::Error::new(ErrorKind::Throttled, "come back in ten years");
+    let error = Error::new(ErrorKind::Throttled, "come back in ten years");
     source.then([Step::Fail(error.with_retry_at(Instant::now() + HOUR * 24 * 3650))]);
     let tokens = TokenHandle::spawn(source.clone());
     sleep(secs(3500)).await;
@@ -366,6 +367,30 @@ async fn trs_09_f53_a_lifetime_counts_from_when_the_request_was_sent() {
     tokens.ready().await.unwrap();
     let left = tokens.status().expires_at().unwrap() - Instant::now();
     assert!((secs(69)..=secs(70)).contains(&left), "{left:?}");
+}
+
+/// A source that had its token for a while gave it a new life with each fetch.
+#[tokio::test(start_paused = true)]
+async fn f53_a_lifetime_counts_from_before_the_fetch_if_the_token_was_asked_for_then() {
+    let (long_ago, next) = (Instant::now(), AtomicUsize::new(0));
+    advance(HOUR * 2).await;
+    let earlier = Instant::now();
+    advance(secs(60)).await;
+    let tokens = TokenHandle::spawn(source_fn(move |_| {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let sent_at = if number == 0 { long_ago } else { earlier };
+        async move {
+            let token = TokenSet::bearer(format!("token-{number}"))?;
+            let token = if number == 0 { token } else { token.with_lifetime(secs(100)) };
+            Ok::<_, Error>(token.with_sent_at(sent_at))
+        }
+    }));
+    // The first had expired by the default lifetime, before it was here.
+    assert_eq!(value(&tokens).await, "token-1");
+    let left = tokens.status().expires_at().unwrap() - Instant::now();
+    assert!((secs(34)..=secs(35)).contains(&left), "{left:?}");
+    let renewed_in = tokens.status().next_attempt().unwrap() - Instant::now();
+    assert!((secs(10)..=secs(25)).contains(&renewed_in), "{renewed_in:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -587,12 +612,12 @@ async fn f27_the_refresher_ends_with_the_last_handle() {
 async fn f22_a_fetch_goes_on_to_its_end_when_its_refresher_is_dropped() {
     let ended = Arc::new(AtomicUsize::new(0));
     let count = ended.clone();
-    let (tokens, refresher) = TokenHandle::pair(tower_oauth::source_fn(move |_| {
+    let (tokens, refresher) = TokenHandle::pair(source_fn(move |_| {
         let count = count.clone();
         async move {
             sleep(secs(1)).await;
             count.fetch_add(1, Ordering::Relaxed);
-            tower_oauth::TokenSet::bearer("t")
+            TokenSet::bearer("t")
         }
     }));
     let task = tokio::spawn(refresher);
@@ -738,8 +763,8 @@ async fn shutdown_waits_for_the_fetch_and_then_requests_fail() {
 
 #[tokio::test(start_paused = true)]
 async fn trs_08_a_token_is_not_used_before_it_may_be() {
-    let source = tower_oauth::source_fn(|_| async {
-        let token = tower_oauth::TokenSet::bearer("early")?;
+    let source = source_fn(|_| async {
+        let token = TokenSet::bearer("early")?;
         Ok(token.with_lifetime(HOUR).with_usable_in(secs(7)))
     });
     let tokens = TokenHandle::spawn(source);

@@ -248,9 +248,11 @@ impl Life {
         let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
         // Counted from when the request was sent, as in `refresh`.
         let sent = token.sent_at().unwrap_or(begun.started);
+        let age = begun.started.saturating_duration_since(sent);
         let sent = begun.moment.after(sent.saturating_duration_since(begun.started));
         let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), fastrand::f64());
-        let expires = sent.after(Policy::usable_for(lifetime));
+        let refresh_after = refresh_after.saturating_sub(age);
+        let expires = sent.after(Policy::usable_for(lifetime).saturating_sub(age));
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.

@@ -280,9 +280,12 @@ impl<'a> Task<'a> {
         // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
         // was generated". That time is not known; the one when the request was sent is before it.
         let sent = token.sent_at().unwrap_or(how.started);
+        // A source may have had it for longer.
+        let age = how.started.saturating_duration_since(sent);
         let sent = how.moment.after(sent.saturating_duration_since(how.started));
         let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), self.random.f64());
-        let expires = sent.after(Policy::usable_for(lifetime));
+        let refresh_after = refresh_after.saturating_sub(age);
+        let expires = sent.after(Policy::usable_for(lifetime).saturating_sub(age));
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.

@@ -46,6 +46,8 @@ pub enum RecordState {
 #[derive(Clone)]
 pub(super) struct Tokens {
     pub(super) set: Arc<TokenSet>,
+    /// When they were asked for. Records of earlier versions do not say.
+    pub(super) obtained_at: Option<SystemTime>,
     pub(super) expires_at: Option<SystemTime>,
     /// The token is bound to the key of the stamp's thumbprint. The set has the key only once
     /// whoever uses it has given it.
@@ -77,11 +79,13 @@ impl Record {
         put("state", self.state.as_str().into());
         put("for", self.stamp.to_value());
         put("origin", self.origin.clone().into());
-        if let Some(Tokens { set, expires_at, is_bound, needs_certificate, .. }) = &self.tokens {
+        if let Some(tokens) = &self.tokens {
+            let Tokens { set, obtained_at, expires_at, is_bound, needs_certificate, .. } = tokens;
             put("access_token", set.access_token().expose().into());
             put("token_type", if *is_bound { BOUND } else { UNBOUND }.into());
             put("refresh_token", set.refresh_token().map(Secret::expose).into());
             put("scope", set.scopes().map(Scopes::to_string).into());
+            put("obtained_at_ms", obtained_at.map(milliseconds_of).into());
             put("expires_at_ms", expires_at.map(milliseconds_of).into());
             put("lifetime_ms", set.lifetime().map(milliseconds).into());
             put("refresh_in_ms", set.refresh_in().map(milliseconds).into());
@@ -118,8 +122,9 @@ impl Record {
         };
         let origin = text("origin").map(str::to_owned);
         let duration = |name| number(name).map(Duration::from_millis);
-        let expires_at =
-            duration("expires_at_ms").and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        let time =
+            |name| duration(name).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        let (obtained_at, expires_at) = (time("obtained_at_ms"), time("expires_at_ms"));
         let mut tokens = None;
         if let Some(access_token) = text("access_token") {
             let is_bound = match text("token_type") {
@@ -150,7 +155,8 @@ impl Record {
             let needs_certificate =
                 members.get("needs_certificate").and_then(Value::as_bool).unwrap_or(false);
             let (set, origin) = (Arc::new(set), origin.clone());
-            tokens = Some(Tokens { set, expires_at, is_bound, needs_certificate, origin });
+            tokens =
+                Some(Tokens { set, obtained_at, expires_at, is_bound, needs_certificate, origin });
         }
         Ok(Self { stamp: Arc::new(stamp), origin, generation, state, tokens })
     }
@@ -180,7 +186,14 @@ impl Tokens {
         let needs_certificate = set.certificate_thumbprint().is_some();
         #[cfg(not(feature = "mtls"))]
         let needs_certificate = false;
-        Self { set: Arc::new(set), expires_at, is_bound, needs_certificate, origin: None }
+        Self {
+            set: Arc::new(set),
+            obtained_at: Some(asked_at),
+            expires_at,
+            is_bound,
+            needs_certificate,
+            origin: None,
+        }
     }
 
     /// Tokens that descend from the credential with this digest.
@@ -221,8 +234,14 @@ impl Tokens {
 
     /// The token set as it is to be used from now on.
     pub(super) fn adopted(&self, now: SystemTime) -> TokenSet {
-        let set = TokenSet::clone(&self.set).with_sent_at(Instant::now());
-        let Some((left, lifetime)) = self.left(now).zip(set.lifetime()) else { return set };
+        let (set, instant) = (TokenSet::clone(&self.set), Instant::now());
+        let Some((left, lifetime)) = self.left(now).zip(set.lifetime()) else {
+            // Whoever assumes a lifetime counts it from when the token was asked for.
+            let age = self.obtained_at.and_then(|at| now.duration_since(at).ok());
+            let sent_at = instant.checked_sub(age.unwrap_or_default());
+            return set.with_sent_at(sent_at.unwrap_or(instant));
+        };
+        let set = set.with_sent_at(instant);
         let age = lifetime.saturating_sub(left);
         match set.refresh_in() {
             Some(hint) => set.with_refresh_in(hint.saturating_sub(age)),

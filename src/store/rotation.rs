@@ -145,6 +145,25 @@ impl<T> Default for Memory<T> {
     }
 }
 
+impl<T: PartialEq> Memory<T> {
+    /// Whether a record may be used that was read without the lock.
+    pub(super) fn may_adopt(&self, entry: &Entry<T>, rules: Rules) -> bool {
+        entry.state == RecordState::Clean
+            && entry.generation >= self.known.generation
+            && !self.has_replaced(entry, rules)
+    }
+
+    /// Whether a record is the one for which ours was obtained, and could not be stored.
+    fn has_replaced(&self, entry: &Entry<T>, rules: Rules) -> bool {
+        let known = &self.known;
+        // Where refresh tokens rotate, ours would be of a generation of its own.
+        !rules.rotates
+            && known.tokens.is_some()
+            && known.generation == entry.generation
+            && known.tokens != entry.tokens
+    }
+}
+
 impl<T: Clone + PartialEq> Rotation<T> {
     /// Starts a renewal. The first thing to do is [`Do::Acquire`].
     pub(super) fn new(memory: Memory<T>, rules: Rules) -> Self {
@@ -223,6 +242,9 @@ impl<T: Clone + PartialEq> Rotation<T> {
     /// The record, under the lock.
     fn found(&mut self, entry: Entry<T>, wanted: impl Fn(&T) -> bool) -> Do<T> {
         self.stored = entry.generation;
+        if self.memory.has_replaced(&entry, self.rules) {
+            return self.proceed(wanted);
+        }
         let known = &mut self.memory.known;
         if entry.generation < known.generation && known.tokens.is_some() {
             // What is stored was restored from an old copy, or never had the newest: the newest

@@ -127,7 +127,8 @@ impl TokenSet {
         self
     }
 
-    /// Sets when the token was asked for. Without it, its life counts from the start of the fetch.
+    /// Sets when the token was asked for, which may be long ago. Without it, its life counts from the
+    /// start of the fetch.
     #[must_use]
     pub fn with_sent_at(mut self, sent_at: Instant) -> Self {
         self.sent_at = Some(sent_at);

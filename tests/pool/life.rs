@@ -1,7 +1,10 @@
 //! A tenant's life: created by its first request, renewed while it is used, dropped when it is not.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,8 +13,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_oauth::{
-    ErrorKind, Rejection, State,
+    Error, ErrorKind, Rejection, State, TokenPool, TokenSet,
     observe::{Event, FetchReason},
+    source_fn,
 };
 
 use crate::{
@@ -52,6 +56,31 @@ async fn a_tenant_in_use_is_renewed_before_its_token_expires_and_never_waits() {
         let life = pair[1] - pair[0];
         assert!((secs(2700)..=secs(3061)).contains(&life), "{life:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f53_a_lifetime_counts_from_before_the_fetch_if_the_token_was_asked_for_then() {
+    let start = Instant::now();
+    sleep(secs(60)).await;
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = fetches.clone();
+    let pool = TokenPool::builder(move |_: &u32| {
+        let count = count.clone();
+        source_fn(move |_| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            // The first has expired before it is here.
+            let lifetime = if number == 0 { secs(50) } else { secs(100) };
+            async move {
+                let token = TokenSet::bearer(format!("token-{number}"))?;
+                Ok::<_, Error>(token.with_lifetime(lifetime).with_sent_at(start))
+            }
+        })
+    });
+    let pool = pool.spawn();
+    assert_eq!(value(&pool, &1).await, "token-1");
+    let left = pool.status(&1).unwrap().expires_at().unwrap() - Instant::now();
+    assert!((secs(33)..=secs(36)).contains(&left), "{left:?}");
+    assert_eq!(fetches.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,8 +209,8 @@ async fn f07_what_somebody_has_to_mend_fails_at_once_and_slowly() {
 async fn f06_rty_01_retry_after_is_kept_for_the_tenant_it_was_said_to() {
     let scripts = Scripts::<u32>::tokens(secs(1000));
     let pool = scripts.spawn();
-    let throttled = tower_oauth::Error::new(ErrorKind::Throttled, "slow down")
-        .with_retry_at(Instant::now() + secs(600));
+    let throttled =
+        Error::new(ErrorKind::Throttled, "slow down").with_retry_at(Instant::now() + secs(600));
     scripts.of(&1).then([Step::Fail(throttled)]);
     let other = value(&pool, &2).await;
     assert_eq!(other, "2/token-1");
@@ -276,7 +305,7 @@ async fn those_who_wait_for_a_tenant_that_is_removed_start_anew() {
 async fn f25_a_panic_while_a_source_is_made_is_a_failure_like_any_other() {
     let scripts = Scripts::<u32>::tokens(HOUR);
     let tries = Arc::new(Mutex::new(0));
-    let pool = tower_oauth::TokenPool::builder({
+    let pool = TokenPool::builder({
         let scripts = scripts.clone();
         move |key: &u32| {
             let mut tries = tries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -85,18 +85,27 @@ async fn day(world: &World) {
     world.ledger().check_all_ended();
     drivers.shutdown().await;
     // A refresher each, and one that listens to the store; and the pool's keeper.
-    check_tasks(world, 2 * cast.seats.len() + 1, "with every handle alive");
+    check_tasks(world, 2 * cast.seats.len() + 1, "with every handle alive").await;
     let Some(cast) = Arc::into_inner(cast) else {
         return world.require(Invariant::I11, false, || "somebody holds on to the clients".into());
     };
     drop(cast);
     // The refreshers end, and so does what servers are still at.
     sleep(Duration::from_secs(180)).await;
-    check_tasks(world, 0, "after the last handle");
+    check_tasks(world, 0, "after the last handle").await;
 }
 
-fn check_tasks(world: &World, most: usize, when: &str) {
-    let alive = Handle::current().metrics().num_alive_tasks();
+/// A fetch and its server have tasks of their own, and a token may be renewed just now. What is
+/// there for a minute has leaked.
+async fn check_tasks(world: &World, most: usize, when: &str) {
+    let mut alive = usize::MAX;
+    for _ in 0..60 {
+        alive = alive.min(Handle::current().metrics().num_alive_tasks());
+        if alive <= most {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
     world.ledger().say(format!("{alive} tasks {when}"));
     world.require(Invariant::I11, alive <= most, || format!("{alive} tasks {when}, not {most}"));
 }
@@ -117,7 +126,8 @@ fn cast(world: &World) -> Cast {
         vec![seat(0, Replays::Never), seat(1, Replays::Clones), seat(2, Replays::Buffers)];
     for (key, processes) in [(3, 3), (4, 2), (5, 1)] {
         let lease = dice.chance(0.5).then(|| Duration::from_secs(20));
-        let (store, named) = (SharedStore::new(world, key, lease), dice.chance(0.5));
+        let (hints, named) = (dice.chance(0.5), dice.chance(0.5));
+        let store = SharedStore::new(world, key, lease, hints);
         for n in 0..processes {
             let replays = if n == 0 { Replays::Buffers } else { Replays::Clones };
             let mut seat = seat(key, replays).with_store(store.clone(), named);

@@ -1,9 +1,12 @@
 //! What befalls clients and their machine over the day.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{task::JoinSet, time::sleep};
-use tower_oauth::{Rejection, Status, TokenHandle};
+use tower_oauth::{Rejection, Status, TokenHandle, time::Clock as _};
 
 use crate::{
     canary,
@@ -55,8 +58,13 @@ fn happen(world: &World, cast: &Cast, errands: &mut JoinSet<()>) {
         }
         5 | 6 => {
             let seconds = dice.pick(&[-1, 1, 20, -20, 3600, -3600, TEN_YEARS, -TEN_YEARS]);
-            world.clock().set_wall(seconds);
-            world.ledger().wall_jumped(seconds);
+            // No machine shows a time before 1970.
+            let wall = world.clock().now().wall.duration_since(SystemTime::UNIX_EPOCH);
+            let wall = wall.map_or(0, |wall| i64::try_from(wall.as_secs()).unwrap_or(0));
+            if wall + seconds > 0 {
+                world.clock().set_wall(seconds);
+                world.ledger().wall_jumped(seconds);
+            }
         }
         7 => {
             let time = Duration::from_secs(dice.seconds(60.0, 4.0 * 3600.0).as_secs());

@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tower_oauth::{ErrorKind, State};
 
-use crate::{caller::Caller, day::Cast, ledger::Invariant, process::Seat, world::World};
+use crate::{
+    caller::Caller,
+    day::Cast,
+    ledger::{Invariant, Times},
+    process::Seat,
+    world::World,
+};
 
 pub(crate) async fn on_seat(world: World, seat: Arc<Seat>) {
     go_on(&world, || seat.spawn_request()).await;
@@ -44,7 +50,8 @@ async fn go_on(world: &World, send: impl Fn()) {
 /// After the last fault every client serves again, and goes on to. One whose grant has ended says
 /// so, until somebody gives access again.
 pub(crate) async fn calm(world: &World, cast: &Cast) {
-    let start = world.now().at;
+    let begun = world.now();
+    let start = begun.at;
     let mut granted = false;
     while world.now().at < start + CALM_FOR {
         sleep(world.dice().seconds(30.0, 180.0)).await;
@@ -74,22 +81,22 @@ pub(crate) async fn calm(world: &World, cast: &Cast) {
             callers.chain(cast.tenants.callers.iter().map(Caller::next)).collect();
         for caller in callers {
             if cast.book.is_alive(caller.key) {
-                check_serves(world, &caller, start).await;
+                check_serves(world, &caller, begun).await;
             }
         }
     }
 }
 
-async fn check_serves(world: &World, caller: &Caller, start: Duration) {
+async fn check_serves(world: &World, caller: &Caller, begun: Times) {
     let status = caller.request().await;
     let now = world.now();
     let pending = world.ledger().pending_until(caller.instance);
-    let since = start.max(world.ledger().instances[caller.instance].recovers_from);
+    let since = begun.at.max(world.ledger().instances[caller.instance].recovers_from);
     // Boot time runs ahead by what the machine has slept.
     let pending = pending.saturating_sub(now.boot - now.at);
     let by = since.max(pending) + RECOVERY;
-    // A token that was issued before may live shorter than was said.
-    let bad = status == Some(401) && world.ledger().since(caller.instance) < start;
+    // A token that was issued before may live shorter than was said, wherever it comes from.
+    let bad = status == Some(401) && world.ledger().newest_issued(caller.instance) < begun.boot;
     world.require(Invariant::I9, now.at < by || status == Some(200) || bad, || {
         format!("{} answers with {status:?}, and should serve since {by:?}", caller.instance)
     });

@@ -70,7 +70,7 @@ fn silence_simulated_panics() {
 fn f59_one_virtual_day_of_faults_keeps_every_invariant() {
     silence_simulated_panics();
     let seed = options::one_seed();
-    let run = day::run(seed.unwrap_or(1));
+    let run = day::run(seed.unwrap_or(QUIET[0]));
     if seed.is_some() {
         println!("{}", run.ledger.history.before(usize::MAX, usize::MAX));
     }
@@ -85,16 +85,12 @@ fn f59_one_virtual_day_of_faults_keeps_every_invariant() {
 #[test]
 fn f59_a_seed_gives_the_same_day_each_time() {
     silence_simulated_panics();
-    let [first, second] = [2, 2].map(|seed| {
+    let [first, second] = [QUIET[1]; 2].map(|seed| {
         let run = day::run(seed);
+        assert!(run.ledger.violations.is_empty(), "{:?}", run.ledger.report());
         (run.ledger.history.len(), run.ledger.history.digest())
     });
     assert_eq!(first, second);
-}
-
-#[test]
-fn f59_a_few_virtual_days_of_faults_keep_every_invariant() {
-    run_all(FEW);
 }
 
 /// What takes longer.
@@ -111,5 +107,6 @@ mod long {
     }
 }
 
-const FEW: std::ops::Range<u64> = 10..12;
-const MANY: std::ops::Range<u64> = 20..28;
+/// Days on which less happens than on others: those of the inner loop.
+const QUIET: [u64; 2] = [3, 10];
+const MANY: std::ops::Range<u64> = 20..30;

@@ -1,12 +1,13 @@
 //! A source around another one: it tells the ledger of each fetch, panics, and dies with its process.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::{Arc, Mutex},
     task::{Poll, Waker},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tower_oauth::{Error, FetchContext, TokenSet, TokenSource};
 
 use crate::{canary, ledger::Fetched, weather::Trouble, world::World};
@@ -59,9 +60,12 @@ impl Life {
         self.0.ended.notified().await;
     }
 
-    /// Whether the fetch may be polled once more.
-    fn lives(&self, waker: &Waker) -> bool {
+    /// Whether the fetch may be polled once more. In the calm nobody dies any more.
+    fn lives(&self, waker: &Waker, is_calm: bool) -> bool {
         let mut state = self.0.state.lock().unwrap();
+        if is_calm {
+            state.polls_left = None;
+        }
         if let Some(left) = &mut state.polls_left {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
@@ -87,8 +91,22 @@ pub(crate) struct Probe<S> {
     pub(crate) life: Life,
 }
 
+impl<S> Probe<S> {
+    fn fetched(&self, token: &TokenSet, started: Instant) -> Fetched {
+        let sent = token.sent_at();
+        Fetched {
+            serial: serial(token).unwrap_or_default(),
+            lifetime: token.lifetime(),
+            refresh_in: token.refresh_in(),
+            sent: sent.map(|at| self.world.since_start(at)),
+            age: sent.map_or(Duration::ZERO, |at| started.saturating_duration_since(at)),
+        }
+    }
+}
+
 impl<S: TokenSource> TokenSource for Probe<S> {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let started = Instant::now();
         let previous = cx.previous.as_ref().and_then(|token| serial(token));
         let deadline = self.world.since_start(cx.deadline);
         self.world.ledger().fetch_started(self.instance, cx.reason, previous, deadline);
@@ -96,7 +114,7 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         assert!(!self.world.has(Trouble::SourcePanics, self.key), "{SIMULATED}");
         let mut fetch = Box::pin(self.source.fetch(cx));
         let outcome = poll_fn(|task| {
-            if self.life.lives(task.waker()) {
+            if self.life.lives(task.waker(), self.world.is_calm()) {
                 fetch.as_mut().poll(task).map(Some)
             } else {
                 Poll::Ready(None)
@@ -112,13 +130,7 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         let mut ledger = self.world.ledger();
         match &outcome {
             Ok(token) => {
-                let fetched = Fetched {
-                    serial: serial(token).unwrap_or_default(),
-                    lifetime: token.lifetime(),
-                    refresh_in: token.refresh_in(),
-                    sent: token.sent_at().map(|at| self.world.since_start(at)),
-                };
-                ledger.fetch_succeeded(self.instance, fetched);
+                ledger.fetch_succeeded(self.instance, self.fetched(token, started));
             }
             Err(error) => {
                 ledger.fetch_failed(self.instance, error.kind(), error.is_retryable());
@@ -127,6 +139,16 @@ impl<S: TokenSource> TokenSource for Probe<S> {
         guard.over = true;
         drop(ledger);
         outcome
+    }
+
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        let token = self.source.renewed(cx).await;
+        if self.life.is_over() {
+            pending::<()>().await;
+        }
+        let heard = self.fetched(&token, Instant::now());
+        self.world.ledger().heard(self.instance, heard);
+        token
     }
 }
 

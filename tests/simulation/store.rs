@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
     time::{Instant, sleep, timeout_at},
 };
 use tower_oauth::{
@@ -25,6 +25,8 @@ pub(crate) struct SharedStore {
     key: Key,
     /// For how long a lease holds; if `None`, until it is given back or its process is gone.
     lease: Option<Duration>,
+    /// Whether it tells of what is stored.
+    hints: bool,
     records: Arc<Mutex<BTreeMap<String, Stored>>>,
 }
 
@@ -35,6 +37,8 @@ struct Stored {
     /// Who has the lease, and until when.
     lease: Option<(u64, Instant)>,
     leases: u64,
+    /// The generation that was stored last, for those who wait for hints.
+    newest: watch::Sender<u64>,
 }
 
 /// The right to renew the record.
@@ -46,8 +50,8 @@ pub(crate) struct Lease {
 }
 
 impl SharedStore {
-    pub(crate) fn new(world: &World, key: Key, lease: Option<Duration>) -> Self {
-        Self { world: world.clone(), key, lease, records: Arc::default() }
+    pub(crate) fn new(world: &World, key: Key, lease: Option<Duration>, hints: bool) -> Self {
+        Self { world: world.clone(), key, lease, hints, records: Arc::default() }
     }
 
     /// The same store for another process.
@@ -174,8 +178,11 @@ impl TokenStore for SharedStore {
             token.and_then(|token| canary::number_of(kind, token))
         };
         let (access, refresh) = (number("access_token", "at"), number("refresh_token", "rt"));
-        self.with(&lease.record, |stored| stored.json = Some(json));
         let generation = record.generation();
+        self.with(&lease.record, |stored| {
+            stored.json = Some(json);
+            stored.newest.send_replace(generation);
+        });
         self.world.ledger().stored(self.key, &lease.record, generation, access, refresh);
         // It is stored, but the answer does not say so.
         if self.world.befalls(0.01) {
@@ -189,6 +196,31 @@ impl TokenStore for SharedStore {
         self.with(&lease.record, |stored| stored.json = None);
         self.release(lease).await;
         Ok(())
+    }
+
+    async fn changed(&self, key: &RecordKey, since: u64) {
+        if !self.hints {
+            std::future::pending::<()>().await;
+        }
+        let mut newest = self.with(&key.to_string(), |stored| stored.newest.subscribe());
+        loop {
+            if newest.wait_for(|newest| *newest > since).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let world = &self.world;
+            // One that is lost waits for the next.
+            if !world.befalls(0.2) {
+                let late = if world.befalls(0.2) { 120.0 } else { 0.05 };
+                sleep(world.dice().seconds(0.001, late)).await;
+                world.ledger().count("hint");
+                return;
+            }
+            world.ledger().count("hint lost");
+            newest.mark_unchanged();
+            if newest.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     async fn release(&self, lease: Lease) {

@@ -14,7 +14,7 @@ use crate::{
     api::{Api, ORIGIN},
     caller::Caller,
     issuer::{Book, Issuer},
-    ledger::{Cause, Instance, Key, MOST_WAITING},
+    ledger::{Cause, Instance, Key, MOST_WAITING_FOR_TENANT},
     probe::{Life, Probe},
     process::{client_credentials, note},
     world::World,
@@ -49,7 +49,7 @@ impl Tenants {
             Probe { source, world: maker.clone(), instance, key: *key, life: Life::default() }
         })
         .clock(world.clock().clone())
-        .max_waiting_per_tenant(MOST_WAITING)
+        .max_waiting_per_tenant(MOST_WAITING_FOR_TENANT)
         .tenant_observer(move |key, event: &Event<'_>| note(&seer, instance_of(*key), event))
         .spawn();
         let tenant = |request: &Request<Full<Bytes>>| {

@@ -124,6 +124,22 @@ async fn f43_a_token_that_spends_nothing_needs_no_store() {
     }
 }
 
+/// What could not be stored gave way to the stored token that it had replaced: a process took back
+/// what an API had refused.
+#[tokio::test(start_paused = true)]
+async fn f43_i2_a_refused_token_does_not_come_back_from_a_store_that_cannot_be_written() {
+    let (server, store) = (strict(), TestStore::new());
+    let process = Process::start(client_credentials(&server), &store);
+    let refused = process.token().await.unwrap();
+    store.trouble(|trouble| trouble.commits_fail = true);
+    for _ in 0..3 {
+        process.tokens.reject(process.tokens.current().unwrap().epoch());
+        sleep(SECOND).await;
+        assert_ne!(process.token().await.unwrap(), refused);
+    }
+    assert_eq!(server.token_request_count(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f43_a_refresh_token_waits_for_the_store_unless_it_may_be_spent() {
     let (server, store) = (strict(), TestStore::new());

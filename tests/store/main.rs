@@ -5,7 +5,7 @@
 
 #[cfg(feature = "dpop")]
 mod bound;
-#[expect(dead_code, unreachable_pub, reason = "other tests use it too")]
+#[expect(unreachable_pub, reason = "other tests use it too")]
 #[path = "../common/clock.rs"]
 mod clock;
 mod failing;

@@ -52,6 +52,52 @@ async fn a_stored_token_that_has_expired_is_not_used() {
     assert!(!server.reuse_detected());
 }
 
+/// Nobody says how long the token lives: each process once gave it the default hour anew.
+#[tokio::test(start_paused = true)]
+async fn f55_a_stored_token_of_unknown_lifetime_expires_when_it_would_where_it_was_obtained() {
+    let (server, store) = (strict(), TestStore::new());
+    server.omit_expires_in(true);
+    let start = || Process::start(client_credentials(&server), &store);
+    let first = start();
+    let token = first.token().await.unwrap();
+    first.tokens.shutdown().await;
+    sleep(Duration::from_secs(2000)).await;
+
+    let second = start();
+    assert_eq!(second.token().await.unwrap(), token);
+    let left = second.tokens.status().expires_at().unwrap() - Instant::now();
+    assert!((1590..=1600).contains(&left.as_secs()), "{left:?}");
+    second.tokens.shutdown().await;
+    sleep(left).await;
+
+    assert_ne!(start().token().await.unwrap(), token);
+    assert_eq!(server.token_request_count(), 2);
+}
+
+/// The record's expiry counted from before the exchange by a clock that stands still in a sleep, back
+/// from one that does not.
+#[tokio::test(start_paused = true)]
+async fn f49_f55_a_sleep_during_the_exchange_does_not_make_a_stored_token_live_longer() {
+    let store = TestStore::new();
+    let source = || {
+        let clock = store.clock.clone();
+        let source = source_fn(move |_| {
+            let clock = clock.clone();
+            async move {
+                let token = TokenSet::bearer("t")?.with_lifetime(LIFE).with_sent_at(Instant::now());
+                clock.sleep_machine(Duration::from_secs(60));
+                sleep(Duration::from_secs(1)).await;
+                Ok::<_, Error>(token)
+            }
+        });
+        let identity = Identity::new("https://as.example/token", "c");
+        Persisted::identified(identity, source, store.clone())
+    };
+    fetch(&source(), &store).await.unwrap();
+    let left = fetch(&source(), &store).await.unwrap().lifetime().unwrap();
+    assert_eq!(left + Duration::from_secs(61), LIFE);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clients_own_token_is_shared_without_an_intent() {
     let (server, store) = (strict(), TestStore::new());

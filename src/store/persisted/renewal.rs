@@ -65,12 +65,16 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     pub(super) async fn run(mut self) -> Result<TokenSet, Error> {
-        let rotates = self.persisted.identity.rotates;
+        let rules = Rules {
+            rotates: self.persisted.identity.rotates,
+            without_store: self.may_spend(),
+            retry_dead: self.cx.reason == FetchReason::Requested,
+        };
         let mut heard = None;
         if !self.state.memory.unsaved && self.state.lease.is_none() {
             // Without the lock first: mostly, somebody has renewed it or nobody is about to.
             match self.load().await {
-                Some(entry) if self.may_adopt(&entry) => {
+                Some(entry) if self.may_adopt(&entry, rules) => {
                     self.state.memory.known = entry;
                     return self.end(End::Adopted);
                 }
@@ -79,11 +83,6 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 None => heard = Some(Heard::Failed),
             }
         }
-        let rules = Rules {
-            rotates,
-            without_store: self.may_spend(),
-            retry_dead: self.cx.reason == FetchReason::Requested,
-        };
         let mut rotation = Rotation::new(self.state.memory.clone(), rules);
         let mut todo = Do::Acquire;
         loop {
@@ -141,10 +140,9 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     /// Whether a record that was read without the lock will do.
-    fn may_adopt(&self, entry: &Entry<Tokens>) -> bool {
+    fn may_adopt(&self, entry: &Entry<Tokens>, rules: Rules) -> bool {
         let now = self.cx.clock.now().wall;
-        entry.state == RecordState::Clean
-            && entry.generation >= self.state.memory.known.generation
+        self.state.memory.may_adopt(entry, rules)
             && entry.tokens.as_ref().is_some_and(|tokens| self.wanted.accepts(tokens, now))
     }
 
@@ -224,7 +222,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
 
     async fn send(&mut self, tokens: Option<Tokens>, again: bool) -> Heard<Tokens> {
         fail_point("intent-written");
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), self.cx.clock.now().wall);
         let mut deadline = self.times.answer;
         let rotates = self.persisted.identity.rotates;
         if let Some(lease) = self.state.lease.as_ref().filter(|_| rotates)
@@ -265,9 +263,13 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         match outcome {
             Ok(set) => {
                 fail_point("answered");
-                let age = set.sent_at().unwrap_or(now).elapsed();
+                let asked = set.sent_at().unwrap_or(now);
+                // By what the clock said before, and by what it says now: it may have been set, or
+                // the machine may have slept. The earlier one makes no life longer.
+                let then = wall.checked_sub(now.saturating_duration_since(asked)).unwrap_or(wall);
                 let wall = self.cx.clock.now().wall;
-                let tokens = Tokens::new(set, wall.checked_sub(age).unwrap_or(wall));
+                let asked_at = wall.checked_sub(asked.elapsed()).unwrap_or(wall).min(then);
+                let tokens = Tokens::new(set, asked_at);
                 Heard::Granted(tokens.with_origin(origin))
             }
             Err(error) => {

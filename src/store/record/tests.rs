@@ -32,6 +32,7 @@ fn a_record_survives_json() {
     assert_eq!(read.to_json(), record().to_json());
     assert_eq!((read.generation(), read.state()), (7, RecordState::Intent));
     let tokens = read.tokens.unwrap();
+    assert_eq!(tokens.obtained_at, Some(at(1000)));
     assert_eq!(tokens.expires_at, Some(at(1100)));
     assert_eq!(tokens.set.member("instance_url").unwrap(), "https://x.example");
     assert!(tokens.set.scopes().unwrap().contains("a"));
@@ -82,6 +83,27 @@ async fn f55_an_adopted_token_lives_for_what_is_left() {
     assert_eq!(adopted.lifetime(), Some(Duration::from_secs(70)));
     assert_eq!(adopted.refresh_in(), Some(Duration::from_secs(10)));
     assert_eq!(adopted.refresh_token(), tokens.set.refresh_token());
+}
+
+/// Nobody said how long it lives, and each process that took it from the store gave it a new hour.
+#[tokio::test]
+async fn f55_an_adopted_token_of_unknown_lifetime_counts_from_when_it_was_obtained() {
+    let mut record = record();
+    record.tokens = Some(Tokens::new(TokenSet::bearer("t").unwrap(), at(1000)));
+    let json = record.to_json().expose().to_owned();
+    let age = |json: &str, now| {
+        let tokens = Record::from_json(json).unwrap().tokens.unwrap();
+        let adopted = tokens.adopted(at(now));
+        assert_eq!(adopted.lifetime(), None);
+        adopted.sent_at().unwrap().elapsed().as_secs()
+    };
+    assert_eq!(age(&json, 1000), 0);
+    assert_eq!(age(&json, 1030), 30);
+    assert_eq!(age(&json, 900), 0, "the clock was set back");
+    // As it was written before.
+    let old = json.replace("\"obtained_at_ms\":1000000,", "");
+    assert_ne!(old, json);
+    assert_eq!(age(&old, 1030), 0);
 }
 
 #[test]

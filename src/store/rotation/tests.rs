@@ -256,6 +256,29 @@ fn f43_i5_what_could_not_be_stored_gives_way_to_what_others_store_later() {
     assert_eq!(run.0.memory.known, clean(2, "d"));
 }
 
+/// The record that a token was obtained for, and could not be stored over, once counted as one of
+/// another process. A process took its older token back, which an API might have refused.
+#[test]
+fn f43_i2_what_could_not_be_stored_does_not_give_way_to_what_it_replaced() {
+    let mut run = Run::new(SHARING);
+    assert_eq!(run.hear(Heard::Found(clean(1, "a"))), send("a", false));
+    assert_eq!(run.hear(Heard::Granted("b")), save(1, clean(2, "b")));
+    assert_eq!(run.hear(Heard::Failed), Do::Finish(End::Unsaved));
+    let mut memory = run.0.memory;
+    // "b" is not good enough any more; "a" would seem to be.
+    for tokens in ["c", "d"] {
+        assert!(!memory.may_adopt(&clean(1, "a"), SHARING));
+        let mut run = Rotation::new(memory, SHARING);
+        let known = run.memory.known.tokens.unwrap();
+        let found = Heard::Found(clean(1, "a"));
+        assert_eq!(run.next(found, |tokens| *tokens != known), send(known, false));
+        assert_eq!(run.next(Heard::Granted(tokens), |_| true), save(1, clean(2, tokens)));
+        assert_eq!(run.next(Heard::Failed, |_| true), Do::Finish(End::Unsaved));
+        memory = run.memory;
+    }
+    assert!(memory.may_adopt(&clean(2, "e"), SHARING));
+}
+
 #[test]
 fn a_grant_that_spends_nothing_writes_no_intent() {
     let mut run = Run::new(SHARING);

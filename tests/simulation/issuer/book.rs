@@ -166,7 +166,7 @@ impl Book {
             Shape::WithHint => lifetime / 2,
             _ => told.unwrap_or(believed).mul_f64(0.75),
         };
-        let serial = world.ledger().issued(asked.key, arrived.boot, believed, due, told.is_none());
+        let serial = world.ledger().issued(asked.key, arrived.boot, believed, due);
         inner.good_until.push(world.now().boot + real);
         let members = members(asked.key, serial, refresh_token, shape, lifetime);
         let mut reply = Reply::json(StatusCode::OK, Value::Object(members).to_string());

@@ -66,15 +66,17 @@ pub(crate) struct Instance {
     pub(crate) pooled: bool,
     pub(crate) gone: bool,
     pub(crate) held: Option<Held>,
-    /// Tokio's time when it had its last token.
-    pub(crate) obtained: Duration,
     pub(crate) fetched: Option<Held>,
     pub(crate) fetching: Option<Fetching>,
     pub(crate) epochs: BTreeMap<Serial, u64>,
     pub(crate) invalid_up_to: u64,
+    /// The tokens that it has rejected, under whatever epoch.
+    pub(crate) rejected: BTreeSet<Serial>,
     /// The epochs that an API refused, or that a test rejected.
     pub(crate) refused: BTreeSet<u64>,
     pub(crate) last_start: Option<Duration>,
+    /// How long after that the next fetch may start.
+    pub(crate) pace: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refusals: u32,
     pub(crate) slow_until: Option<Duration>,
@@ -94,8 +96,10 @@ pub(crate) struct Instance {
 pub(crate) struct Held {
     pub(crate) serial: Serial,
     pub(crate) epoch: u64,
-    /// Boot time when it was asked for, or taken from the store.
+    /// Boot time when it was asked for, or taken from the store; and how old it was then, if nobody
+    /// knows its lifetime.
     pub(crate) asked: Duration,
+    pub(crate) age: Duration,
     pub(crate) lifetime: Duration,
     pub(crate) refresh_in: Option<Duration>,
     /// The wall clock was moved since: less is known.
@@ -143,7 +147,6 @@ pub(crate) enum Cause {
     Slept,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 /// An access token that was issued.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -152,8 +155,6 @@ pub(crate) struct Token {
     /// How long the API takes it.
     pub(crate) lifetime: Duration,
     pub(crate) revoked: bool,
-    /// Nobody said how long it lives: a process that has it from a store knows nothing at all.
-    pub(crate) untold: bool,
     /// When the request for it arrived, whether that was before the last one was due, and from when
     /// on it may be renewed.
     pub(crate) arrived: Duration,

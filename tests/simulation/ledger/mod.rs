@@ -20,7 +20,7 @@ use std::{
 use facts::KeyFacts;
 pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Serial, Times, Token};
 pub(crate) use renewals::Fetched;
-pub(crate) use requests::{MOST_WAITING, NUMBERS, Terms};
+pub(crate) use requests::{MOST_WAITING, MOST_WAITING_FOR_TENANT, NUMBERS, Terms};
 
 use crate::{
     history::{History, clock},
@@ -84,8 +84,8 @@ pub(crate) struct Ledger {
     pub(crate) spent: BTreeMap<usize, facts::Spent>,
     /// The newest refresh token in each record.
     stored: BTreeMap<(Key, String), usize>,
-    /// Boot time at the end of the last sleep.
-    last_sleep: Option<Duration>,
+    /// Boot time at the start and at the end of the last sleep.
+    last_sleep: Option<(Duration, Duration)>,
     told: BTreeSet<(Invariant, String)>,
 }
 

@@ -17,8 +17,9 @@ pub(crate) struct Fetched {
     pub(crate) serial: Serial,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
-    /// Tokio's time when it was asked for.
+    /// Tokio's time when it was asked for; and how long that was before the fetch.
     pub(crate) sent: Option<Duration>,
+    pub(crate) age: Duration,
 }
 
 impl Ledger {
@@ -40,12 +41,11 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
-        // Right after a sleep a use may be counted as one of before it.
-        let woken = self.last_sleep.is_some_and(|at| now.boot < at + AFTER_SLEEP);
-        let idle = now.boot - holder.last_use > IDLE || woken;
+        let idle = now.boot - holder.last_use > IDLE;
         let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
-        let pace = pace(holder.lifetime);
+        // As it was when the last one began.
+        let pace = holder.pace.replace(pace(holder.lifetime)).unwrap_or_default();
         if initial && (forgotten || holder.lifetime.is_some()) {
             // A tenant that was forgotten has nothing any more, no pause either.
             (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
@@ -88,7 +88,7 @@ impl Ledger {
         if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
             let renewable = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
             let renewable = renewable.min(held.lifetime.mul_f64(0.75));
-            let early = now.boot + SLACK < held.asked + renewable;
+            let early = now.boot + SLACK < held.asked + renewable.saturating_sub(held.age);
             self.require(I5, held.failed || !early, || {
                 format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
             });
@@ -103,21 +103,36 @@ impl Ledger {
 
     /// A source has returned a token.
     pub(crate) fn fetch_succeeded(&mut self, instance: usize, fetched: Fetched) {
-        let Fetched { serial, lifetime, refresh_in, sent } = fetched;
+        let Fetched { serial, lifetime, sent, .. } = fetched;
         self.say(format!("{instance} fetched token {serial} for {lifetime:?}"));
-        let owner = self.tokens[serial].key;
         let holder = &mut self.instances[instance];
-        let key = holder.key;
         let Some(fetching) = holder.fetching.take() else { return };
         let Times { at, boot: started } = fetching.started;
         let asked = started + sent.unwrap_or(at).saturating_sub(at);
+        self.brought(instance, fetched, asked, fetching.jumped);
+    }
+
+    /// A source was told of a token that another process had stored.
+    pub(crate) fn heard(&mut self, instance: usize, heard: Fetched) {
+        let Fetched { serial, lifetime, .. } = heard;
+        self.say(format!("{instance} hears of token {serial} for {lifetime:?}"));
+        self.count("heard");
+        self.brought(instance, heard, self.now.boot, false);
+    }
+
+    fn brought(&mut self, instance: usize, fetched: Fetched, asked: Duration, jumped: bool) {
+        let Fetched { serial, lifetime, refresh_in, age, .. } = fetched;
+        let owner = self.tokens[serial].key;
+        let holder = &mut self.instances[instance];
+        let key = holder.key;
         holder.fetched = Some(Held {
             serial,
             epoch: 0,
             asked,
+            age,
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
-            jumped: fetching.jumped,
+            jumped,
             failed: false,
         });
         self.require(I10, owner == key, || {
@@ -220,7 +235,6 @@ impl Ledger {
         arrived: Duration,
         lifetime: Duration,
         due: Duration,
-        untold: bool,
     ) -> Serial {
         let serial = self.tokens.len();
         let now = self.now.boot;
@@ -238,7 +252,6 @@ impl Ledger {
             issued: now,
             lifetime,
             revoked: false,
-            untold,
             arrived,
             early: !early.is_zero() && !asked_for,
             due: arrived + due,
@@ -288,8 +301,6 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
-/// Until the keeper of a pool has noticed it.
-const AFTER_SLEEP: Duration = Duration::from_secs(120);
 /// After how long without use a pool may forget a tenant, to the half minute.
 const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How long such a thing may lead to a fetch.

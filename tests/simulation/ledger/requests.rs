@@ -37,7 +37,15 @@ impl Ledger {
     }
 
     fn used(&mut self, instance: usize) {
-        self.instances[instance].last_use = self.now.boot;
+        let at = self.as_used(self.now.boot);
+        let last_use = &mut self.instances[instance].last_use;
+        *last_use = at.max(*last_use);
+    }
+
+    /// A pool takes a use right after a sleep for one of before it, until its keeper wakes up.
+    pub(super) fn as_used(&self, at: Duration) -> Duration {
+        let slept = self.last_sleep.filter(|(_, end)| at < *end + KEEPER_WAKES);
+        slept.map_or(at, |(start, _)| start)
     }
 
     /// A request left through the layer. Returns which attempt it is.
@@ -79,8 +87,6 @@ impl Ledger {
         let invalid = epoch.is_none_or(|epoch| epoch <= holder.invalid_up_to);
         let up_to = holder.invalid_up_to;
         let unknown = if holder.persisted || token.slept { token.set_back } else { Duration::ZERO };
-        let unknown =
-            unknown + if holder.persisted && token.untold { EVER } else { Duration::ZERO };
         let expires = token.issued + token.lifetime + unknown;
         self.require(I10, key == other, || {
             format!("request {id} of key {key} has a token of key {other}")
@@ -140,7 +146,9 @@ impl Ledger {
                     format!("request {id} fails with {kind}, but token {good:?} is good")
                 });
                 let waiting = self.waiting(request.instance);
-                let full = kind != "overloaded" || waiting >= MOST_WAITING;
+                let pooled = self.instances[request.instance].pooled;
+                let most = if pooled { MOST_WAITING_FOR_TENANT } else { MOST_WAITING };
+                let full = kind != "overloaded" || waiting >= most;
                 self.require(I11, full, || {
                     format!("request {id} is refused a place, but {waiting} wait at most")
                 });
@@ -168,8 +176,12 @@ impl Ledger {
     }
 }
 
-const EVER: Duration = Duration::from_secs(1 << 40);
+/// The heartbeat of a pool's keeper.
+const KEEPER_WAKES: Duration = Duration::from_secs(31);
 /// The numbers of an instance's requests begin with its own.
 pub(crate) const NUMBERS: u64 = 1_000_000;
 /// How many may wait at one handle.
-pub(crate) const MOST_WAITING: usize = 60;
+pub(crate) const MOST_WAITING: usize = 20;
+/// For one tenant of a pool. More than come at once: one that is refused is a use, and the ledger
+/// would take it for one of before the tenant was forgotten.
+pub(crate) const MOST_WAITING_FOR_TENANT: usize = 60;

@@ -50,10 +50,11 @@ impl Story {
     fn answer(&mut self, key: usize) -> &mut Self {
         let ledger = &mut self.0;
         ledger.asked(0);
-        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75), false);
+        let serial = ledger.issued(key, ledger.now.boot, LIFE, LIFE.mul_f64(0.75));
         ledger.delivered(serial, None);
+        let sent = Some(ledger.now.at);
         let fetched =
-            Fetched { serial, lifetime: Some(LIFE), refresh_in: None, sent: Some(ledger.now.at) };
+            Fetched { serial, lifetime: Some(LIFE), refresh_in: None, sent, age: Duration::ZERO };
         ledger.fetch_succeeded(0, fetched);
         ledger.obtained(0, serial as u64 + 1);
         self
@@ -139,6 +140,26 @@ fn i2_a_token_that_was_rejected_or_has_expired_or_is_none_is_found() {
 }
 
 #[test]
+fn i2_a_rejected_token_that_comes_back_is_found() {
+    let mut story = Story::new();
+    story.0.rejecting(0, 1);
+    story.0.rejected(0, 1);
+    story.wait(1).start_fetch(FetchReason::Rejected);
+    story.0.fetch_succeeded(
+        0,
+        Fetched {
+            serial: 0,
+            lifetime: Some(LIFE),
+            refresh_in: None,
+            sent: None,
+            age: Duration::ZERO,
+        },
+    );
+    story.0.obtained(0, 2);
+    story.breaks(I2);
+}
+
+#[test]
 fn i3_a_token_that_nobody_refused_and_a_newer_one_are_not_discarded() {
     let mut story = Story::new();
     story.0.rejected(0, 1);
@@ -173,6 +194,21 @@ fn i5_a_token_before_the_last_is_due_needs_a_reason() {
     assert!(story.0.report().is_none(), "{:?}", story.0.violations);
     // The reason is used up.
     story.wait(10).fetch(FetchReason::Rejected).breaks(I5);
+}
+
+#[test]
+fn i5_a_tenant_that_was_in_use_is_not_forgotten() {
+    let may_be_forgotten = |slept: u64, idle: u64| {
+        let mut story = Story::new();
+        story.0.instances[0].pooled = true;
+        story.wait(40).wait(slept).0.slept(secs(slept));
+        // The keeper is asleep still: it takes the use for one of before.
+        story.wait(8).start(1).send(1, 0);
+        story.wait(idle).fetch(FetchReason::Initial);
+        !story.0.broke(I5)
+    };
+    assert!(may_be_forgotten(3700, 60) && may_be_forgotten(1800, 1900));
+    assert!(!may_be_forgotten(1800, 60) && !may_be_forgotten(60, 1900));
 }
 
 #[test]

@@ -13,12 +13,11 @@ impl Ledger {
     pub(crate) fn good(&self, instance: usize) -> Option<Serial> {
         let holder = &self.instances[instance];
         let held = holder.held.filter(|held| !held.jumped && !holder.gone)?;
-        let usable = usable_for(held.lifetime).saturating_sub(SLACK);
+        let usable = usable_for(held.lifetime).saturating_sub(held.age + SLACK);
         (self.now.boot < held.asked + usable).then_some(held.serial)
     }
 
     pub(crate) fn obtained(&mut self, instance: usize, epoch: u64) {
-        let now = self.now.at;
         let holder = &mut self.instances[instance];
         let Some(fetched) = holder.fetched.take() else {
             let what = || format!("{instance} has token {epoch} from nowhere");
@@ -26,19 +25,23 @@ impl Ledger {
         };
         holder.epochs.insert(fetched.serial, epoch);
         holder.held = Some(super::facts::Held { epoch, ..fetched });
-        holder.obtained = now;
         holder.removed = false;
         holder.lifetime = Some(fetched.lifetime);
         holder.refusals = 0;
         holder.slow_until = None;
         let up_to = holder.invalid_up_to;
+        let back = holder.rejected.contains(&fetched.serial);
+        self.require(I2, !back, || {
+            format!("{instance} has token {} again, which it has rejected", fetched.serial)
+        });
         self.require(I3, epoch > up_to, || format!("{instance} has token {epoch} after {up_to}"));
         self.say(format!("{instance} has token {} as {epoch}", fetched.serial));
     }
 
-    /// When (in tokio's time) a holder had its last token.
-    pub(crate) fn since(&self, instance: usize) -> Duration {
-        self.instances[instance].obtained
+    /// When (in boot time) the last token of a holder was issued.
+    pub(crate) fn newest_issued(&self, instance: usize) -> Duration {
+        let newest = self.instances[instance].epochs.iter().max_by_key(|(_, epoch)| **epoch);
+        newest.map_or(Duration::ZERO, |(serial, _)| self.tokens[*serial].issued)
     }
 
     /// The crate took a refused token out.
@@ -51,6 +54,7 @@ impl Ledger {
         let current = holder.held.map(|held| held.epoch);
         let serial = holder.epochs.iter().find(|(_, known)| **known == epoch).map(|(s, _)| *s);
         let key = holder.key;
+        holder.rejected.extend(serial);
         if current == Some(epoch) {
             holder.held = None;
         }
@@ -96,7 +100,9 @@ impl Ledger {
     pub(crate) fn slept(&mut self, time: Duration) {
         self.say(format!("the machine has slept for {time:?}"));
         self.count("suspend");
-        self.last_sleep = Some(self.now.boot);
+        let end = self.now.boot;
+        let start = self.as_used(end.saturating_sub(time));
+        self.last_sleep = Some((start, end));
         self.tokens.iter_mut().for_each(|token| token.slept = true);
         for key in self.keys.keys().copied().collect::<Vec<_>>() {
             self.credit(key, Cause::Slept);
