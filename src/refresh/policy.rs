@@ -2,7 +2,7 @@ use std::{ops::Range, time::Duration};
 
 use crate::{
     error::ConfigError,
-    time::{full_jitter, spread},
+    time::{Moment, full_jitter, spread},
 };
 
 /// How eagerly tokens are renewed and how patiently failures are retried.
@@ -80,6 +80,16 @@ impl Policy {
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
+    /// Until when a token is served that was asked for at `sent`, or `age` before that.
+    pub(crate) fn expiry(lifetime: Duration, sent: Moment, age: Duration) -> Moment {
+        let usable = Self::usable_for(lifetime);
+        match usable.checked_sub(age) {
+            Some(left) => sent.after(left),
+            // In the past: not even a clock that is read a few milliseconds late takes it for good.
+            None => sent.before(age.saturating_sub(usable)),
+        }
+    }
+
     /// The shortest time from the start of one fetch to the next. Where tokens live for seconds, it
     /// is a part of that: a failed renewal leaves room for another before the token expires.
     pub(crate) fn pace(&self, lifetime: Option<Duration>) -> Duration {
@@ -124,6 +134,8 @@ const MAX_FLIGHT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     const fn secs(secs: u64) -> Duration {
@@ -164,6 +176,16 @@ mod tests {
         assert_eq!(Policy::usable_for(secs(3600)), secs(3595));
         assert_eq!(Policy::usable_for(secs(20)), secs(19));
         assert_eq!(Policy::usable_for(Duration::ZERO), MIN_INTERVAL);
+    }
+
+    #[test]
+    fn f53_a_token_that_was_asked_for_long_ago_has_expired_and_does_not_expire_now() {
+        let now = Moment { boot: secs(5000), wall: SystemTime::UNIX_EPOCH + secs(9000) };
+        let left = |age| Policy::expiry(secs(100), now, secs(age)).remaining(now);
+        assert_eq!((left(0), left(60), left(95)), (secs(95), secs(35), secs(0)));
+        let past = Policy::expiry(secs(100), now, secs(105));
+        assert_eq!((past.boot, past.wall), (secs(4990), SystemTime::UNIX_EPOCH + secs(8990)));
+        assert_eq!(Policy::expiry(secs(100), now, Duration::MAX).boot, Duration::ZERO);
     }
 
     #[test]

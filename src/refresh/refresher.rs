@@ -285,7 +285,7 @@ impl<'a> Task<'a> {
         let sent = how.moment.after(sent.saturating_duration_since(how.started));
         let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), self.random.f64());
         let refresh_after = refresh_after.saturating_sub(age);
-        let expires = sent.after(Policy::usable_for(lifetime).saturating_sub(age));
+        let expires = Policy::expiry(lifetime, sent, age);
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.

@@ -25,6 +25,14 @@ impl Moment {
         }
     }
 
+    /// The moment `by` earlier, on both clocks, as far as they go back.
+    pub(crate) fn before(self, by: Duration) -> Self {
+        Self {
+            boot: self.boot.saturating_sub(by),
+            wall: self.wall.checked_sub(by).unwrap_or(self.wall),
+        }
+    }
+
     /// How long it is from `now` until this moment, by the clock that says less.
     pub fn remaining(self, now: Self) -> Duration {
         let boot = self.boot.saturating_sub(now.boot);

@@ -104,7 +104,10 @@ impl Ledger {
         let start = self.as_used(end.saturating_sub(time));
         self.last_sleep = Some((start, end));
         self.tokens.iter_mut().for_each(|token| token.slept = true);
-        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+        // And for each fetch under way: whatever it brings is as old as the sleep.
+        let fetching = self.instances.iter().filter(|holder| holder.fetching.is_some());
+        let fetching: Vec<_> = fetching.map(|holder| holder.key).collect();
+        for key in self.keys.keys().copied().chain(fetching).collect::<Vec<_>>() {
             self.credit(key, Cause::Slept);
         }
     }
