@@ -90,6 +90,14 @@ struct Who {
     origin: Option<String>,
 }
 
+impl Who {
+    /// The digest of the credentials that tokens descend from: of those that all begins with, if
+    /// there are none.
+    fn origin_of(&self, tokens: Option<&Tokens>) -> Option<String> {
+        tokens.map_or_else(|| self.origin.clone(), |tokens| tokens.origin.clone())
+    }
+}
+
 impl<P: Identified, S: TokenStore> Persisted<P, S> {
     /// Keeps what this source obtains in this store.
     pub fn new(source: P, store: S) -> Self {
@@ -280,11 +288,7 @@ impl<P: TokenSource, S: TokenStore> TokenSource for Persisted<P, S> {
         // The grant has ended. If somebody has given access again meanwhile, or before the end was
         // noticed, it goes on with that.
         let of_tokens = state.memory.known.tokens.as_ref().filter(|_| self.identity.rotates);
-        let ended = match (of_tokens, &state.who) {
-            (Some(tokens), _) => tokens.origin.clone(),
-            (None, Some(who)) => who.origin.clone(),
-            (None, None) => None,
-        };
+        let ended = state.who.as_ref().and_then(|who| who.origin_of(of_tokens));
         self.identify(&mut state, &cx).await?;
         if state.who.as_ref().is_none_or(|who| who.origin == ended) {
             return outcome;

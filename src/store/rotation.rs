@@ -147,17 +147,17 @@ impl<T> Default for Memory<T> {
 
 impl<T: PartialEq> Memory<T> {
     /// Whether a record may be used that was read without the lock.
-    pub(super) fn may_adopt(&self, entry: &Entry<T>, rules: Rules) -> bool {
+    pub(super) fn may_adopt(&self, entry: &Entry<T>, rotates: bool) -> bool {
         entry.state == RecordState::Clean
             && entry.generation >= self.known.generation
-            && !self.has_replaced(entry, rules)
+            && !self.has_replaced(entry, rotates)
     }
 
     /// Whether a record is the one for which ours was obtained, and could not be stored.
-    fn has_replaced(&self, entry: &Entry<T>, rules: Rules) -> bool {
+    fn has_replaced(&self, entry: &Entry<T>, rotates: bool) -> bool {
         let known = &self.known;
         // Where refresh tokens rotate, ours would be of a generation of its own.
-        !rules.rotates
+        !rotates
             && known.tokens.is_some()
             && known.generation == entry.generation
             && known.tokens != entry.tokens
@@ -242,7 +242,7 @@ impl<T: Clone + PartialEq> Rotation<T> {
     /// The record, under the lock.
     fn found(&mut self, entry: Entry<T>, wanted: impl Fn(&T) -> bool) -> Do<T> {
         self.stored = entry.generation;
-        if self.memory.has_replaced(&entry, self.rules) {
+        if self.memory.has_replaced(&entry, self.rules.rotates) {
             return self.proceed(wanted);
         }
         let known = &mut self.memory.known;

@@ -65,16 +65,11 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     pub(super) async fn run(mut self) -> Result<TokenSet, Error> {
-        let rules = Rules {
-            rotates: self.persisted.identity.rotates,
-            without_store: self.may_spend(),
-            retry_dead: self.cx.reason == FetchReason::Requested,
-        };
         let mut heard = None;
         if !self.state.memory.unsaved && self.state.lease.is_none() {
             // Without the lock first: mostly, somebody has renewed it or nobody is about to.
             match self.load().await {
-                Some(entry) if self.may_adopt(&entry, rules) => {
+                Some(entry) if self.may_adopt(&entry) => {
                     self.state.memory.known = entry;
                     return self.end(End::Adopted);
                 }
@@ -83,6 +78,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 None => heard = Some(Heard::Failed),
             }
         }
+        let rules = Rules {
+            rotates: self.persisted.identity.rotates,
+            // By what is left of the token now: a store that is away takes its time to say so.
+            without_store: self.may_spend(),
+            retry_dead: self.cx.reason == FetchReason::Requested,
+        };
         let mut rotation = Rotation::new(self.state.memory.clone(), rules);
         let mut todo = Do::Acquire;
         loop {
@@ -140,9 +141,9 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
     }
 
     /// Whether a record that was read without the lock will do.
-    fn may_adopt(&self, entry: &Entry<Tokens>, rules: Rules) -> bool {
+    fn may_adopt(&self, entry: &Entry<Tokens>) -> bool {
         let now = self.cx.clock.now().wall;
-        self.state.memory.may_adopt(entry, rules)
+        self.state.memory.may_adopt(entry, self.persisted.identity.rotates)
             && entry.tokens.as_ref().is_some_and(|tokens| self.wanted.accepts(tokens, now))
     }
 
@@ -204,10 +205,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         let Entry { generation, state, tokens } = entry;
         let stamp = self.who.stamp.clone();
         // That of the tokens: the credential may have been replaced since.
-        let origin = match &tokens {
-            Some(tokens) => tokens.origin.clone(),
-            None => self.who.origin.clone(),
-        };
+        let origin = self.who.origin_of(tokens.as_ref());
         let record = Record { stamp, origin, generation, state, tokens };
         let call = timeout(self.times.call, store.save(lease, expected, &record)).await;
         match in_time(call) {
@@ -245,10 +243,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         }
         let descends =
             tokens.as_ref().filter(|tokens| rotates && tokens.set.refresh_token().is_some());
-        let origin = match descends {
-            Some(tokens) => tokens.origin.clone(),
-            None => self.who.origin.clone(),
-        };
+        let origin = self.who.origin_of(descends);
         let cx = FetchContext {
             previous: tokens.map(|tokens| tokens.set),
             deadline,

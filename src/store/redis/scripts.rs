@@ -50,8 +50,8 @@ return {0, false, redis.call('PTTL', KEYS[2])}
 /// has stored it all the same.
 ///
 /// Keys: record, lease. Arguments: expected generation, generation, record, owner, whether the lease
-/// must be held, milliseconds to live or 0, the channel to say it on or nothing. Gives `{1, false}`; `{0, record}` if the generation is
-/// another one; `{2, false}` if the lease is gone.
+/// must be held, milliseconds to live or 0, the channel to say it on or nothing. Gives `{1, false}`;
+/// `{0, record}` if the generation is another one; `{2, false}` if the lease is gone.
 const SAVE: &str = r"
 if ARGV[5] == '1' and redis.call('GET', KEYS[2]) ~= ARGV[4] then
     return {2, false}

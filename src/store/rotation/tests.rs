@@ -267,7 +267,7 @@ fn f43_i2_what_could_not_be_stored_does_not_give_way_to_what_it_replaced() {
     let mut memory = run.0.memory;
     // "b" is not good enough any more; "a" would seem to be.
     for tokens in ["c", "d"] {
-        assert!(!memory.may_adopt(&clean(1, "a"), SHARING));
+        assert!(!memory.may_adopt(&clean(1, "a"), SHARING.rotates));
         let mut run = Rotation::new(memory, SHARING);
         let known = run.memory.known.tokens.unwrap();
         let found = Heard::Found(clean(1, "a"));
@@ -276,7 +276,7 @@ fn f43_i2_what_could_not_be_stored_does_not_give_way_to_what_it_replaced() {
         assert_eq!(run.next(Heard::Failed, |_| true), Do::Finish(End::Unsaved));
         memory = run.memory;
     }
-    assert!(memory.may_adopt(&clean(2, "e"), SHARING));
+    assert!(memory.may_adopt(&clean(2, "e"), SHARING.rotates));
 }
 
 #[test]
