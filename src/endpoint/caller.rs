@@ -194,9 +194,8 @@ impl Caller {
         auth: &ClientAuth,
         cx: &FetchContext,
     ) -> Result<Credentials, Error> {
-        match timeout_at(self.deadline(cx), auth.credentials(self.clock.time(cx.clock.now().wall)))
-            .await
-        {
+        let now = self.clock.time(cx.clock.now().wall);
+        match timeout_at(self.deadline(cx), auth.credentials(now)).await {
             Ok(credentials) => credentials,
             Err(_) => {
                 Err(Error::new(ErrorKind::Timeout, "the client's secret could not be read in time"))

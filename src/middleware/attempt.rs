@@ -1,9 +1,6 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::{
-    future::poll_fn,
-    time::{Duration, SystemTime},
-};
+use std::future::poll_fn;
 
 use http::{HeaderName, StatusCode, Version, header::AUTHORIZATION};
 use tokio::time::Instant;
@@ -23,7 +20,7 @@ use crate::{
     error::{BoxError, Error},
     http::{HttpRequest, HttpResponse, date},
     observe::Event,
-    refresh::{Rejection, SteppingUp, Token},
+    refresh::{Refusal, Rejection, SteppingUp, Token},
     slot::Sharded,
     time::instant_in,
 };
@@ -215,7 +212,7 @@ fn refused<T: Tokens>(
         response.extensions_mut().insert(challenges);
     }
     match verdict {
-        Verdict::InvalidToken => reject(context, sent, Duration::ZERO, None, tried),
+        Verdict::InvalidToken => reject(context, sent, Refusal::certain(sent.epoch), tried),
         Verdict::Unexplained => doubt(context, sent, response, tried),
         Verdict::Insufficient(step_up) if !tried.token && context.options.allows(&step_up) => {
             let asked = context.tokens.ask_step_up(sent.owner, sent.epoch, step_up);
@@ -241,16 +238,19 @@ fn doubt<T: Tokens>(
     response: &impl HttpResponse,
     tried: Tried,
 ) -> Next {
-    let min_age = context.options.bare_401_min_age;
-    reject(context, sent, min_age, date(response.headers()), tried)
+    let refusal = Refusal {
+        epoch: sent.epoch,
+        min_age: context.options.bare_401_min_age,
+        server_time: date(response.headers()),
+    };
+    reject(context, sent, refusal, tried)
 }
 
 /// Reports a refused token.
 fn reject<T: Tokens>(
     context: &Context<T>,
     sent: &Sent<T::Owner>,
-    min_age: Duration,
-    server_time: Option<SystemTime>,
+    refusal: Refusal,
     tried: Tried,
 ) -> Next {
     // A second refusal is the caller's, and does not count against the token: it is as new as can
@@ -258,7 +258,7 @@ fn reject<T: Tokens>(
     if tried.token {
         return Next::Return;
     }
-    match context.tokens.reject_older(sent.owner, sent.epoch, min_age, server_time) {
+    match context.tokens.report(sent.owner, refusal) {
         Rejection::Accepted | Rejection::Superseded => Next::Renew,
         Rejection::TooSoon => Next::Return,
     }

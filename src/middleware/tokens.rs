@@ -1,14 +1,11 @@
-use std::{
-    future::Future,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, time::SystemTime};
 
 use tokio::time::Instant;
 
 use crate::{
     error::Error,
     observe::Event,
-    refresh::{Rejection, SteppingUp, Token, TokenHandle},
+    refresh::{Refusal, Rejection, SteppingUp, Token, TokenHandle},
     source::StepUp,
 };
 
@@ -35,15 +32,8 @@ pub trait Tokens: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Token, Error>> + Send;
 
-    /// Reports a refused token, unless it is younger than `min_age` and not over by the server's
-    /// time.
-    fn reject_older(
-        &self,
-        owner: Self::Owner,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection;
+    /// Reports a refused token.
+    fn report(&self, owner: Self::Owner, refusal: Refusal) -> Rejection;
 
     /// The current token, if it is good and bound to a key.
     fn bound(&self, key: &Self::Key) -> Option<(Self::Owner, Token)>;
@@ -70,14 +60,8 @@ impl Tokens for TokenHandle {
         self.wait(after, deadline).await.map(Token)
     }
 
-    fn reject_older(
-        &self,
-        (): (),
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
-        self.reject_older(epoch, min_age, server_time)
+    fn report(&self, (): (), refusal: Refusal) -> Rejection {
+        self.report(refusal)
     }
 
     fn bound(&self, (): &()) -> Option<((), Token)> {

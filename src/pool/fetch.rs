@@ -3,18 +3,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tokio::time::Instant;
-
 use super::{
     ledger::Outcome,
-    life::{Begun, Phase},
+    life::Phase,
     shared::{Make, Shared},
     tenant::{Tenant, TenantId},
 };
 use crate::{
     error::Error,
     observe::{Event, FetchReason},
-    refresh::fetch_then,
+    refresh::{Begun, fetch_then},
     source::{DynTokenSource, FetchContext, StepUp, TokenSource},
     time::instant_in,
     token::TokenSet,
@@ -36,7 +34,7 @@ where
             };
             (node.tenant.clone(), node.source.clone(), node.life.previous.clone())
         };
-        let begun = Begun { reason, moment: self.clock.now(), started: Instant::now() };
+        let begun = Begun::now(reason, &*self.clock);
         let cx = FetchContext {
             step_up: StepUp::default(),
             previous,

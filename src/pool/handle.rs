@@ -2,7 +2,7 @@ use std::{
     fmt,
     hash::Hash,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use http::HeaderMap;
@@ -12,7 +12,7 @@ use super::{TokenPoolBuilder, shared::Shared, tenant::TenantId};
 use crate::{
     error::{Error, ErrorKind},
     observe::Event,
-    refresh::{Rejection, Status, Token},
+    refresh::{Refusal, Rejection, Status, Token},
     source::TokenSource,
     time::instant_in,
 };
@@ -93,7 +93,7 @@ where
     /// the tenant that starts later carries it, and a new one is fetched.
     pub fn reject(&self, key: &K, epoch: u64) -> Rejection {
         match self.shared.find(key) {
-            Some(tenant) => self.shared.reject(tenant.id(), epoch, Duration::ZERO, None),
+            Some(tenant) => self.shared.reject(tenant.id(), Refusal::certain(epoch)),
             None => Rejection::Superseded,
         }
     }
@@ -165,16 +165,9 @@ where
         entry.map(Token).ok_or_else(|| Error::new(ErrorKind::Shutdown, "the tenant was removed"))
     }
 
-    /// As [`reject`](Self::reject), unless the token is younger than `min_age` and not over by the
-    /// server's time.
-    pub(crate) fn reject_older(
-        &self,
-        id: TenantId,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
-        self.shared.reject(id, epoch, min_age, server_time)
+    /// As [`reject`](Self::reject), unless the refusal is doubtful.
+    pub(crate) fn report(&self, id: TenantId, refusal: Refusal) -> Rejection {
+        self.shared.reject(id, refusal)
     }
 
     pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {

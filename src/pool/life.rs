@@ -1,9 +1,6 @@
 mod report;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -15,7 +12,9 @@ use super::{
 use crate::{
     error::Error,
     observe::FetchReason,
-    refresh::{Facts, Held, MAX_RETRY_AFTER, Plan, Policy, Rejection, plan_within},
+    refresh::{
+        Begun, Facts, Held, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Schedule, plan_within,
+    },
     slot::Validity,
     time::Moment,
     token::TokenSet,
@@ -80,14 +79,6 @@ pub(super) enum Next {
     Fetch(FetchReason),
     LookAgain(Tick),
     Forget,
-}
-
-/// A fetch that has begun.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Begun {
-    pub(super) reason: FetchReason,
-    pub(super) moment: Moment,
-    pub(super) started: Instant,
 }
 
 /// A fetch that failed, as it is told.
@@ -244,15 +235,8 @@ impl Life {
         begun: &Begun,
         rules: &Rules,
     ) -> Result<(Duration, Moment), Error> {
-        let policy = &rules.policy;
-        let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
-        // Counted from when the request was sent, as in `refresh`.
-        let sent = token.sent_at().unwrap_or(begun.started);
-        let age = begun.started.saturating_duration_since(sent);
-        let sent = begun.moment.after(sent.saturating_duration_since(begun.started));
-        let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), fastrand::f64());
-        let refresh_after = refresh_after.saturating_sub(age);
-        let expires = Policy::expiry(lifetime, sent, age);
+        let Schedule { lifetime, sent, refresh_after, expires } =
+            rules.policy.schedule(&token, begun, fastrand::f64());
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
@@ -309,19 +293,17 @@ impl Life {
     pub(super) fn reject<K>(
         &mut self,
         tenant: &Tenant<K>,
-        refused: Refused,
+        refusal: Refusal,
         tick: Tick,
         rules: &Rules,
     ) -> Rejection {
-        let Refused { epoch, min_age, server_time } = refused;
+        let epoch = refusal.epoch;
         let Some(entry) = tenant.slot.peek().filter(|entry| entry.epoch() == epoch) else {
             return Rejection::Superseded;
         };
-        let age = Instant::now().saturating_duration_since(entry.validity().obtained);
         let interval = rules.policy.rejection_interval;
         let just_now = self.rejected != Tick::NEVER && tick.since(self.rejected) < interval;
-        let is_young = age < min_age && !entry.validity().is_over_at(server_time);
-        if is_young || just_now {
+        if refusal.is_doubtful(entry.validity(), Instant::now()) || just_now {
             return Rejection::TooSoon;
         }
         if !tenant.slot.take(epoch) {
@@ -332,15 +314,6 @@ impl Life {
         self.asked = true;
         Rejection::Accepted
     }
-}
-
-/// The report that a server refused a token.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Refused {
-    pub(super) epoch: u64,
-    /// A younger token stays, unless it is over by the server's time.
-    pub(super) min_age: Duration,
-    pub(super) server_time: Option<SystemTime>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);

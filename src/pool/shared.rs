@@ -5,14 +5,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime},
 };
 
 use tokio::sync::{Notify, watch};
 
 use super::{
     ledger::{Ledger, Outcome},
-    life::Refused,
     rules::Rules,
     tenant::{ByKey, Tenant, TenantId},
     timeline::Tick,
@@ -20,7 +18,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Sink},
-    refresh::{Rejection, Status},
+    refresh::{Refusal, Rejection, Status},
     source::DynTokenSource,
     time::Clock,
 };
@@ -79,26 +77,19 @@ where
         }
     }
 
-    /// Takes a refused token out of service, unless it is younger than `min_age`.
-    pub(super) fn reject(
-        &self,
-        id: TenantId,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
+    /// Takes a refused token out of service, unless that is doubtful.
+    pub(super) fn reject(&self, id: TenantId, refusal: Refusal) -> Rejection {
         let tick = self.tick();
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return Rejection::Superseded };
-        let refused = Refused { epoch, min_age, server_time };
-        let outcome = node.life.reject(&node.tenant, refused, tick, &self.rules);
+        let outcome = node.life.reject(&node.tenant, refusal, tick, &self.rules);
         let tenant = node.tenant.clone();
         if outcome != Rejection::Accepted {
             return outcome;
         }
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
-        self.emit(&tenant.key, &Event::Rejected { epoch });
+        self.emit(&tenant.key, &Event::Rejected { epoch: refusal.epoch });
         outcome
     }
 

@@ -13,21 +13,18 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+use super::begun::Begun;
 use crate::{
     error::{Error, ErrorKind},
-    observe::{FetchReason, Sink},
+    observe::Sink,
     source::{DynTokenSource, FetchContext},
-    time::Moment,
     token::TokenSet,
 };
 
 /// A fetch under way.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    pub(super) reason: FetchReason,
-    /// What the clocks said when it started.
-    pub(super) moment: Moment,
-    pub(super) started: Instant,
+    pub(super) begun: Begun,
     task: JoinHandle<Result<TokenSet, Error>>,
 }
 
@@ -38,9 +35,9 @@ impl Fetch {
     /// interest, so it goes on to its end even if the refresher does not.
     #[expect(clippy::disallowed_methods, reason = "a fetch is owned by nobody who can drop it")]
     pub(super) fn start(sink: &Sink, source: Arc<dyn DynTokenSource>, cx: FetchContext) -> Self {
-        let (reason, moment, started) = (cx.reason, cx.clock.now(), Instant::now());
-        let fetch = sink.spanned(reason, run(source, cx, started));
-        Self { reason, moment, started, task: tokio::spawn(fetch) }
+        let begun = Begun::now(cx.reason, &*cx.clock);
+        let fetch = sink.spanned(begun.reason, run(source, cx, begun.started));
+        Self { begun, task: tokio::spawn(fetch) }
     }
 
     /// Waits for the end. May be dropped and called again, but not after it has returned.

@@ -1,14 +1,11 @@
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::HeaderMap;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Refresher, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder, shared::Shared,
+    Refresher, Refusal, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder,
+    shared::Shared,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -136,7 +133,7 @@ impl TokenHandle {
     /// Reports that a server refused the token of this [epoch](Token::epoch). No request that
     /// starts later carries it, and a new one is fetched.
     pub fn reject(&self, epoch: u64) -> Rejection {
-        self.shared.reject(epoch, Duration::ZERO, None)
+        self.shared.reject(Refusal::certain(epoch))
     }
 
     /// Asks for a token with more than the one of this [epoch](Token::epoch) has, because an API
@@ -199,15 +196,9 @@ impl TokenHandle {
         self.shared.wait(after, deadline).await
     }
 
-    /// As [`reject`](Self::reject), unless the token is younger than `min_age` and not over by the
-    /// server's time.
-    pub(crate) fn reject_older(
-        &self,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
-        self.shared.reject(epoch, min_age, server_time)
+    /// As [`reject`](Self::reject), unless the refusal is doubtful.
+    pub(crate) fn report(&self, refusal: Refusal) -> Rejection {
+        self.shared.reject(refusal)
     }
 
     /// As [`step_up`](Self::step_up), without waiting.

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod begun;
 mod builder;
 mod fetch;
 #[cfg(feature = "mtls")]
@@ -29,6 +30,7 @@ mod listen;
 mod plan;
 mod policy;
 mod refresher;
+mod refusal;
 mod shared;
 mod shutdown;
 mod status;
@@ -37,15 +39,17 @@ mod token;
 
 #[cfg(feature = "pool")]
 pub(crate) use self::{
+    begun::Begun,
     fetch::fetch_then,
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
-    policy::Policy,
+    policy::{Policy, Schedule},
     refresher::MAX_RETRY_AFTER,
     shared::can_wait,
 };
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
+pub(crate) use refusal::Refusal;
 pub use shared::Rejection;
 pub use shutdown::Shutdown;
 pub use status::{State, Status};

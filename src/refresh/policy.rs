@@ -1,8 +1,10 @@
 use std::{ops::Range, time::Duration};
 
+use super::begun::Begun;
 use crate::{
     error::ConfigError,
     time::{Moment, full_jitter, spread},
+    token::TokenSet,
 };
 
 /// How eagerly tokens are renewed and how patiently failures are retried.
@@ -26,6 +28,19 @@ pub(crate) struct Policy {
     pub(crate) wait: Duration,
     /// How many callers may wait at once.
     pub(crate) max_waiting: usize,
+}
+
+/// What is planned for a token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    /// How long it lives in all.
+    pub(crate) lifetime: Duration,
+    /// When it was asked for, but not before the fetch that gave it.
+    pub(crate) sent: Moment,
+    /// How long after that it is renewed.
+    pub(crate) refresh_after: Duration,
+    /// Until when it is served.
+    pub(crate) expires: Moment,
 }
 
 impl Default for Policy {
@@ -58,13 +73,26 @@ impl Policy {
         Ok(())
     }
 
+    /// Plans the life of a token. `draw` is uniform in 0..1.
+    pub(crate) fn schedule(&self, token: &TokenSet, begun: &Begun, draw: f64) -> Schedule {
+        let lifetime = token.lifetime().unwrap_or(self.default_lifetime);
+        // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
+        // was generated". That time is not known; the one when the request was sent is before it.
+        let sent = token.sent_at().unwrap_or(begun.started);
+        // A source may have had it for longer.
+        let age = begun.started.saturating_duration_since(sent);
+        let sent = begun.moment.after(sent.saturating_duration_since(begun.started));
+        let refresh_after = self.refresh_after(lifetime, token.refresh_in(), draw);
+        Schedule {
+            lifetime,
+            sent,
+            refresh_after: refresh_after.saturating_sub(age),
+            expires: Self::expiry(lifetime, sent, age),
+        }
+    }
+
     /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1.
-    pub(crate) fn refresh_after(
-        &self,
-        lifetime: Duration,
-        hint: Option<Duration>,
-        draw: f64,
-    ) -> Duration {
+    fn refresh_after(&self, lifetime: Duration, hint: Option<Duration>, draw: f64) -> Duration {
         let share = self.margin.start + (self.margin.end - self.margin.start) * draw;
         let margin = lifetime.mul_f64(share).min(self.max_margin);
         let point =
@@ -75,13 +103,13 @@ impl Policy {
     /// How long a token is served: its lifetime, less what a request may take to arrive.
     ///
     /// A shorter one than [`MIN_INTERVAL`] could not serve even the request that waited for it.
-    pub(crate) fn usable_for(lifetime: Duration) -> Duration {
+    fn usable_for(lifetime: Duration) -> Duration {
         let flight = (lifetime / 20).min(MAX_FLIGHT);
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
     /// Until when a token is served that was asked for at `sent`, or `age` before that.
-    pub(crate) fn expiry(lifetime: Duration, sent: Moment, age: Duration) -> Moment {
+    fn expiry(lifetime: Duration, sent: Moment, age: Duration) -> Moment {
         let usable = Self::usable_for(lifetime);
         match usable.checked_sub(age) {
             Some(left) => sent.after(left),

@@ -13,10 +13,11 @@ use tokio::{
 };
 
 use super::{
+    begun::Begun,
     fetch::{Fetch, revoke},
     listen::Listening,
     plan::{Facts, Held, Plan, plan},
-    policy::Policy,
+    policy::Schedule,
     shared::Shared,
     status::State,
 };
@@ -211,7 +212,7 @@ impl<'a> Task<'a> {
         let published = match outcome {
             // It may be the one that was refused.
             Ok(token) if known == Some(token.access_token()) => Ok(()),
-            Ok(token) => self.publish(&How::heard(&*self.clock), token),
+            Ok(token) => self.publish(Begun::now(FetchReason::Renewed, &*self.clock), token),
             Err(error) => Err(error),
         };
         if let Err(error) = published {
@@ -223,11 +224,11 @@ impl<'a> Task<'a> {
     fn fetched(&mut self, outcome: Result<TokenSet, Error>) {
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
-        let outcome = outcome.and_then(|token| self.publish(&How::fetched(&fetch), token));
+        let outcome = outcome.and_then(|token| self.publish(fetch.begun, token));
         self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
         match outcome {
             Ok(()) => {}
-            Err(error) if fetch.reason == FetchReason::StepUp && !error.is_retryable() => {
+            Err(error) if fetch.begun.reason == FetchReason::StepUp && !error.is_retryable() => {
                 self.refuse_step_up(&fetch, &error);
             }
             Err(error) => self.fail(&fetch, &error),
@@ -274,18 +275,9 @@ impl<'a> Task<'a> {
     }
 
     // Any -> Fresh.
-    fn publish(&mut self, how: &How, token: TokenSet) -> Result<(), Error> {
-        let policy = &self.shared.policy;
-        let lifetime = token.lifetime().unwrap_or(policy.default_lifetime);
-        // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
-        // was generated". That time is not known; the one when the request was sent is before it.
-        let sent = token.sent_at().unwrap_or(how.started);
-        // A source may have had it for longer.
-        let age = how.started.saturating_duration_since(sent);
-        let sent = how.moment.after(sent.saturating_duration_since(how.started));
-        let refresh_after = policy.refresh_after(lifetime, token.refresh_in(), self.random.f64());
-        let refresh_after = refresh_after.saturating_sub(age);
-        let expires = Policy::expiry(lifetime, sent, age);
+    fn publish(&mut self, begun: Begun, token: TokenSet) -> Result<(), Error> {
+        let Schedule { lifetime, sent, refresh_after, expires } =
+            self.shared.policy.schedule(&token, &begun, self.random.f64());
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
@@ -307,7 +299,7 @@ impl<'a> Task<'a> {
             status.obtained_at = Some(obtained);
             status.expires_at = Some(obtained + expires.remaining(now));
             status.next_attempt = Some(obtained + refresh.remaining(now));
-            if how.reason != FetchReason::Renewed {
+            if begun.reason != FetchReason::Renewed {
                 status.fetching = false;
                 status.finished += 1;
             }
@@ -316,10 +308,10 @@ impl<'a> Task<'a> {
         });
         self.shared.sink.emit(&Event::Obtained {
             epoch,
-            reason: how.reason,
+            reason: begun.reason,
             lifetime,
             expires_in: expires.remaining(now),
-            took: how.started.elapsed(),
+            took: begun.started.elapsed(),
         });
         Ok(())
     }
@@ -341,7 +333,7 @@ impl<'a> Task<'a> {
             failures: self.failures,
             retry_in: held.map_or(Duration::ZERO, |held| held.refresh.remaining(now)),
             holds_token: held.is_some(),
-            took: fetch.started.elapsed(),
+            took: fetch.begun.started.elapsed(),
         });
     }
 
@@ -381,12 +373,12 @@ impl<'a> Task<'a> {
             status.error = Some(error.clone());
         });
         self.shared.sink.emit(&Event::Failed {
-            reason: fetch.reason,
+            reason: fetch.begun.reason,
             error,
             failures: self.failures,
             retry_in,
             holds_token,
-            took: fetch.started.elapsed(),
+            took: fetch.begun.started.elapsed(),
         });
     }
 
@@ -410,23 +402,6 @@ impl<'a> Task<'a> {
             status.next_attempt = next;
             !same
         });
-    }
-}
-
-/// How a token was obtained.
-struct How {
-    reason: FetchReason,
-    moment: Moment,
-    started: Instant,
-}
-
-impl How {
-    fn fetched(fetch: &Fetch) -> Self {
-        Self { reason: fetch.reason, moment: fetch.moment, started: fetch.started }
-    }
-
-    fn heard(clock: &dyn Clock) -> Self {
-        Self { reason: FetchReason::Renewed, moment: clock.now(), started: Instant::now() }
     }
 }
 

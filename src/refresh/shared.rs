@@ -4,7 +4,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -15,6 +14,7 @@ use tokio::{
 
 use super::{
     policy::Policy,
+    refusal::Refusal,
     status::{State, Status},
     step_up::{StepUps, SteppingUp},
 };
@@ -111,14 +111,9 @@ impl Shared {
         self.wake.notified().await;
     }
 
-    /// Takes a refused token out of service, unless it is younger than `min_age` and not over by
-    /// the time of the server that refused it.
-    pub(super) fn reject(
-        &self,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
+    /// Takes a refused token out of service, unless that is doubtful.
+    pub(super) fn reject(&self, refusal: Refusal) -> Rejection {
+        let epoch = refusal.epoch;
         // Held to the end: of many reports at once, one is acted on.
         let mut inbox = self.inbox();
         let Some(entry) = self.slot.peek().filter(|entry| entry.epoch() == epoch) else {
@@ -126,10 +121,8 @@ impl Shared {
         };
         let now = Instant::now();
         let interval = self.policy.rejection_interval;
-        let too_soon = |since: Instant, wait| now.saturating_duration_since(since) < wait;
-        let validity = entry.validity();
-        if (too_soon(validity.obtained, min_age) && !validity.is_over_at(server_time))
-            || inbox.last_rejection.is_some_and(|last| too_soon(last, interval))
+        let just_now = |last| now.saturating_duration_since(last) < interval;
+        if refusal.is_doubtful(entry.validity(), now) || inbox.last_rejection.is_some_and(just_now)
         {
             return Rejection::TooSoon;
         }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -15,14 +15,6 @@ pub(crate) struct Validity {
     pub(crate) obtained: Instant,
     /// When it expires, less the time a request may be under way.
     pub(crate) expires: Moment,
-}
-
-impl Validity {
-    /// Whether the token is over at the time that a server has. It may know better: a machine that
-    /// is restored from a snapshot does not know for how long its clocks stood still.
-    pub(crate) fn is_over_at(&self, server_time: Option<SystemTime>) -> bool {
-        server_time.is_some_and(|time| time >= self.expires.wall)
-    }
 }
 
 /// A token as requests see it. It is never changed, only replaced.

@@ -78,10 +78,9 @@ impl Link {
     pub(crate) async fn renewed(&self, mut cx: FetchContext) -> TokenSet {
         // Of what another source gave, this one knows nothing newer.
         let given = self.given().clone();
-        let access_token = |token: &Option<Arc<TokenSet>>| {
-            token.as_ref().map(|token| token.access_token().clone())
-        };
-        if access_token(&given) != access_token(&cx.previous) {
+        let [ours, current] =
+            [&given, &cx.previous].map(|token| token.as_ref().map(|token| token.access_token()));
+        if ours != current {
             return pending().await;
         }
         cx.previous = given;

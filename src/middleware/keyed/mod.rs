@@ -3,10 +3,7 @@
 mod layer;
 mod service;
 
-use std::{
-    hash::Hash,
-    time::{Duration, SystemTime},
-};
+use std::{hash::Hash, time::SystemTime};
 
 use tokio::time::Instant;
 
@@ -18,7 +15,7 @@ use crate::{
     error::Error,
     observe::Event,
     pool::{TenantId, TokenPool},
-    refresh::{Rejection, SteppingUp, Token},
+    refresh::{Refusal, Rejection, SteppingUp, Token},
     source::StepUp,
 };
 
@@ -37,14 +34,8 @@ where
         self.newer(id, after, deadline).await
     }
 
-    fn reject_older(
-        &self,
-        id: TenantId,
-        epoch: u64,
-        min_age: Duration,
-        server_time: Option<SystemTime>,
-    ) -> Rejection {
-        self.reject_older(id, epoch, min_age, server_time)
+    fn report(&self, id: TenantId, refusal: Refusal) -> Rejection {
+        self.report(id, refusal)
     }
 
     fn bound(&self, key: &K) -> Option<(TenantId, Token)> {
