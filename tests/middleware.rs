@@ -320,34 +320,25 @@ mod refusal {
         assert!(requests > 50_000, "requests do not wait for the cool-down: {requests}");
     }
 
+    /// A bare one says nothing of the newer token either, however young that is.
     #[tokio::test(start_paused = true)]
     async fn f18_a_late_refusal_of_an_older_token_is_replayed_without_a_fetch() {
-        let s = setup_with(|l| l.replay(CloneRequest)).await;
-        s.api.accept(|token| token != "Bearer token-1").delay(secs(5));
-        let request = tokio::spawn({
-            let client = s.client.clone();
-            async move { send(&client, get(API)).await.unwrap().status() }
-        });
-        sleep(secs(1)).await;
-        s.tokens.refresh().await.unwrap();
-        assert_eq!(request.await.unwrap(), 200);
-        assert_eq!((s.api.count(), s.source.count()), (2, 2));
-        assert_eq!(s.tokens.token().await.unwrap().epoch(), 2);
-    }
-
-    /// It says nothing of the newer token, however young that is.
-    #[tokio::test(start_paused = true)]
-    async fn f18_a_late_bare_refusal_of_an_older_token_is_replayed_without_a_fetch() {
-        let s = setup_with(|l| l.replay(CloneRequest)).await;
-        s.api.accept(|token| token != "Bearer token-1").delay(secs(5)).refuse_with(401, &[]);
-        let request = tokio::spawn({
-            let client = s.client.clone();
-            async move { send(&client, get(API)).await.unwrap().status() }
-        });
-        sleep(secs(1)).await;
-        s.tokens.refresh().await.unwrap();
-        assert_eq!(request.await.unwrap(), 200);
-        assert_eq!((s.api.count(), s.source.count()), (2, 2));
+        for bare in [false, true] {
+            let s = setup_with(|l| l.replay(CloneRequest)).await;
+            s.api.accept(|token| token != "Bearer token-1").delay(secs(5));
+            if bare {
+                s.api.refuse_with(401, &[]);
+            }
+            let request = tokio::spawn({
+                let client = s.client.clone();
+                async move { send(&client, get(API)).await.unwrap().status() }
+            });
+            sleep(secs(1)).await;
+            s.tokens.refresh().await.unwrap();
+            assert_eq!(request.await.unwrap(), 200);
+            assert_eq!((s.api.count(), s.source.count()), (2, 2));
+            assert_eq!(s.tokens.token().await.unwrap().epoch(), 2);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,12 +14,12 @@ async fn f51_the_first_request_after_a_freeze_refreshes_first_and_timers_fire_on
     let mut parent = Parent::start(LIFE).await;
     parent.get().await;
     assert_eq!(parent.token_requests(), 1);
-    parent.signal("-STOP");
+    parent.stop().await;
     // Three lives, each of which would have been renewed.
     sleep(LIFE * 3).await;
     assert_eq!(parent.token_requests(), 1);
     parent.tell("get").await;
-    parent.signal("-CONT");
+    parent.go_on();
     assert_eq!(parent.answer().await, "200 OK");
     assert_eq!((parent.token_requests(), parent.api.refused()), (2, 0));
     // Half of the new token's life: nothing is made up for.
@@ -33,9 +33,9 @@ async fn f51_the_first_request_after_a_freeze_refreshes_first_and_timers_fire_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f51_without_a_request_a_thawed_process_refreshes_once() {
     let mut parent = Parent::start(LIFE).await;
-    parent.signal("-STOP");
+    parent.stop().await;
     sleep(LIFE * 3).await;
-    parent.signal("-CONT");
+    parent.go_on();
     sleep(LIFE / 2).await;
     assert_eq!(parent.token_requests(), 2);
     parent.get().await;
@@ -50,10 +50,10 @@ async fn f51_f53_an_answer_that_a_freeze_made_too_old_is_not_used() {
     while parent.token_requests() < 2 {
         sleep(Duration::from_millis(5)).await;
     }
-    parent.signal("-STOP");
+    parent.stop().await;
     sleep(LIFE * 2).await;
     parent.tell("get").await;
-    parent.signal("-CONT");
+    parent.go_on();
     assert_eq!(parent.answer().await, "200 OK");
     assert_eq!((parent.token_requests(), parent.api.refused()), (3, 0));
 }

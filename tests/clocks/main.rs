@@ -17,3 +17,6 @@ mod child;
 mod frozen;
 mod parent;
 mod shifted;
+#[expect(unreachable_pub, reason = "other tests use it too")]
+#[path = "../common/signal.rs"]
+mod signal;

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tower_oauth::testing::{AuthorizationServer, ProtectedApi};
 
+use crate::signal;
+
 /// Two servers, and a process that has a token of the one for the other.
 pub(crate) struct Parent {
     pub(crate) issuer: AuthorizationServer,
@@ -118,9 +120,12 @@ impl Parent {
         times.try_into().unwrap()
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(StdCommand::new("kill").args([signal, &*id]).status().unwrap().success());
+    pub(crate) async fn stop(&self) {
+        signal::stop(self.child.id().unwrap()).await;
+    }
+
+    pub(crate) fn go_on(&self) {
+        signal::go_on(self.child.id().unwrap());
     }
 
     /// How many token requests there were.

@@ -51,6 +51,14 @@ pub(crate) fn refresh(
         .unwrap()
 }
 
+pub(crate) fn revocable(server: &AuthorizationServer, initial: &str) -> RefreshToken {
+    RefreshToken::builder(server.token_endpoint(), ClientAuth::none("cli"), initial)
+        .revocation_endpoint(format!("{}/revoke", server.url()))
+        .transport(transport(server))
+        .build()
+        .unwrap()
+}
+
 pub(crate) fn client_credentials(server: &AuthorizationServer) -> ClientCredentials {
     ClientCredentials::builder(server.token_endpoint(), ClientAuth::basic("orders", "secret"))
         .transport(transport(server))
@@ -67,6 +75,20 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(source: impl Identified, store: &TestStore) -> Self {
         Self::with(source, store, |persisted| persisted)
+    }
+
+    /// With a grant whose refresh tokens rotate, or with one that spends nothing.
+    pub(crate) fn of_grant(
+        rotates: bool,
+        server: &AuthorizationServer,
+        initial: &str,
+        store: &TestStore,
+    ) -> Self {
+        if rotates {
+            Self::start(refresh(server, initial), store)
+        } else {
+            Self::start(client_credentials(server), store)
+        }
     }
 
     pub(crate) fn with<P: Identified>(

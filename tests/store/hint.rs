@@ -27,13 +27,7 @@ async fn f46_what_one_process_renews_the_other_has_within_a_second() {
     for rotates in [true, false] {
         let (server, store) = (strict(), hinting(Hints::Honest));
         let initial = server.issue_refresh_token("cli");
-        let start = || {
-            if rotates {
-                Process::start(refresh(&server, &*initial), &store)
-            } else {
-                Process::start(client_credentials(&server), &store)
-            }
-        };
+        let start = || Process::of_grant(rotates, &server, &initial, &store);
         let (first, second) = (start(), start());
         let before = first.token().await.unwrap();
         assert_eq!(second.token().await.unwrap(), before);
@@ -88,13 +82,7 @@ async fn f46_a_process_whose_token_was_refused_gets_the_one_that_another_one_obt
     for rotates in [true, false] {
         let (server, store) = (server(LIFE), hinting(Hints::Honest));
         let initial = server.issue_refresh_token("cli");
-        let start = || {
-            if rotates {
-                Process::start(refresh(&server, &*initial), &store)
-            } else {
-                Process::start(client_credentials(&server), &store)
-            }
-        };
+        let start = || Process::of_grant(rotates, &server, &initial, &store);
         let (first, second) = (start(), start());
         first.token().await.unwrap();
         let refused = second.token().await.unwrap();

@@ -25,6 +25,10 @@ mod redis_server;
 mod removed;
 mod revoked;
 mod shared;
+#[cfg(all(feature = "store-file", feature = "reqwest", unix))]
+#[expect(unreachable_pub, reason = "other tests use it too")]
+#[path = "../common/signal.rs"]
+mod signal;
 mod start;
 mod twins;
 

@@ -22,7 +22,10 @@ use tower_oauth::{
     testing::{AuthorizationServer, ProtectedApi, Reply, Rotation},
 };
 
-use crate::temporary::{Temporary, ring};
+use crate::{
+    signal,
+    temporary::{Temporary, ring},
+};
 
 /// One process of the tests below. It says what it got.
 #[tokio::test]
@@ -200,24 +203,16 @@ impl Process {
         text.lines().filter(said).map(str::to_owned).collect()
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        let id = self.0.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &*id]).status().unwrap().success());
+    pub(crate) async fn stop(&self) {
+        signal::stop(self.id()).await;
     }
 
-    /// Stops it (`SIGSTOP`), and waits until it stands: one thread after the other hears of it.
-    pub(crate) async fn stop(&self) {
-        self.signal("-STOP");
-        let id = self.0.as_ref().unwrap().id();
-        until("a stop", || {
-            let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
-            threads.into_iter().all(|thread| {
-                let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
-                // Behind the name, which is in parentheses: the state.
-                stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|s| s.starts_with(" T")))
-            })
-        })
-        .await;
+    pub(crate) fn go_on(&self) {
+        signal::go_on(self.id());
+    }
+
+    fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
     }
 
     pub(crate) fn kill(mut self) {
@@ -396,7 +391,7 @@ async fn f36_a_stopped_holder_of_the_lock_is_waited_for_and_a_killed_one_is_not(
         assert!(started.elapsed() < Duration::from_secs(10));
         assert_eq!(server.token_request_count(), 1, "the lock was broken");
 
-        holder.signal("-CONT");
+        holder.go_on();
         let first = said(holder).await;
         let next = said(impatient.start()).await;
         assert_eq!(token(&next), token(&first));

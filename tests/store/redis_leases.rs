@@ -43,7 +43,7 @@ async fn f41_a_holder_stopped_past_its_lease_before_sending_sends_nothing() {
         if renewed_meanwhile {
             assert!(server.is_active(token(&said(job().start()).await).unwrap()));
         }
-        holder.signal("-CONT");
+        holder.go_on();
         let said_late = said(holder).await;
         assert!(said_late[0].starts_with("failed "), "{said_late:?}");
         assert!(said_late[0].contains("too little time"), "{said_late:?}");
@@ -60,7 +60,7 @@ async fn f42_an_answer_later_than_the_lease_is_stored_if_nobody_was_faster() {
     let initial = server.issue_refresh_token("cli");
     let job = || job(&server, &redis, &initial);
     let holder = stopped_past_its_lease("answered", job(), &redis).await;
-    holder.signal("-CONT");
+    holder.go_on();
     let late = said(holder).await;
     let next = said(Job { forced: false, ..job() }.start()).await;
     assert_eq!(token(&next), token(&late), "it was not stored");
@@ -79,7 +79,7 @@ async fn f42_a_late_answer_that_loses_the_comparison_takes_what_is_stored() {
     let holder = stopped_past_its_lease("answered", job(), &redis).await;
     let faster = said(job().start()).await;
     assert_eq!(sent(&server), [&*initial, &*initial], "the intent was not gone on with");
-    holder.signal("-CONT");
+    holder.go_on();
     let late = said(holder).await;
     assert_eq!(token(&late), token(&faster), "what is stored was not taken");
     let next = said(Job { forced: false, ..job() }.start()).await;

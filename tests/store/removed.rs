@@ -4,21 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tower_oauth::{
-    ClientAuth, ErrorKind, FetchContext, RefreshToken, TokenHandle, TokenSource,
+    ErrorKind, FetchContext, TokenHandle, TokenSource,
     observe::FetchReason,
     store::{Persisted, RecordState},
-    testing::{AuthorizationServer, Reply},
+    testing::Reply,
 };
 
-use crate::harness::{Process, TestStore, fetch, refresh, replaceable, strict, transport};
-
-fn revocable(server: &AuthorizationServer, initial: &str) -> RefreshToken {
-    RefreshToken::builder(server.token_endpoint(), ClientAuth::none("cli"), initial)
-        .revocation_endpoint(format!("{}/revoke", server.url()))
-        .transport(transport(server))
-        .build()
-        .unwrap()
-}
+use crate::harness::{Process, TestStore, fetch, refresh, replaceable, revocable, strict};
 
 #[tokio::test(start_paused = true)]
 async fn whoever_logs_out_leaves_nothing_behind() {

@@ -1,21 +1,11 @@
 //! Tokens that are revoked at the end, and APIs that ask for more.
 
 use tower_oauth::{
-    ClientAuth, ClientCredentials, ErrorKind, RefreshToken, Scopes,
-    source::StepUp,
-    store::RecordState,
-    testing::{AuthorizationServer, Reply},
+    ClientAuth, ClientCredentials, ErrorKind, RefreshToken, Scopes, source::StepUp,
+    store::RecordState, testing::Reply,
 };
 
-use crate::harness::{Process, TestStore, refresh, sent, strict, transport};
-
-fn revocable(server: &AuthorizationServer, initial: &str) -> RefreshToken {
-    RefreshToken::builder(server.token_endpoint(), ClientAuth::none("cli"), initial)
-        .revocation_endpoint(format!("{}/revoke", server.url()))
-        .transport(transport(server))
-        .build()
-        .unwrap()
-}
+use crate::harness::{Process, TestStore, refresh, revocable, sent, strict, transport};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_revoked_at_the_end_is_the_newest_and_is_marked() {

@@ -57,13 +57,7 @@ async fn what_one_process_renews_the_others_adopt() {
     for rotates in [true, false] {
         let (server, store) = (strict(), TestStore::new());
         let initial = server.issue_refresh_token("cli");
-        let start = || {
-            if rotates {
-                Process::start(refresh(&server, &*initial), &store)
-            } else {
-                Process::start(client_credentials(&server), &store)
-            }
-        };
+        let start = || Process::of_grant(rotates, &server, &initial, &store);
         let processes = [(); 5].map(|()| start());
         for process in &processes {
             process.token().await.unwrap();
@@ -88,13 +82,7 @@ async fn f35_whoever_waited_for_the_lock_reads_the_record_again() {
         let (server, store) = (strict(), TestStore::new());
         let initial = server.issue_refresh_token("cli");
         server.always(Reply::honest().delay(SECOND));
-        let processes = [(); 5].map(|()| {
-            if rotates {
-                Process::start(refresh(&server, &*initial), &store)
-            } else {
-                Process::start(client_credentials(&server), &store)
-            }
-        });
+        let processes = [(); 5].map(|()| Process::of_grant(rotates, &server, &initial, &store));
         let first = processes[0].token().await.unwrap();
         for process in &processes {
             assert_eq!(process.token().await.unwrap(), first);
