@@ -342,6 +342,34 @@ mod refusal {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn f18_a_late_refusal_of_a_token_that_was_given_again_is_its_own() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|token| token != "Bearer token-1").delay(secs(5));
+        let request = tokio::spawn({
+            let client = s.client.clone();
+            async move { send(&client, get(API)).await.unwrap().status() }
+        });
+        sleep(secs(1)).await;
+        s.source.then([Step::Again(HOUR)]);
+        assert_eq!(s.tokens.refresh().await.unwrap().epoch(), 1);
+        assert_eq!(request.await.unwrap(), 200);
+        assert_eq!((s.api.count(), s.source.count()), (2, 3));
+        assert_eq!(s.tokens.token().await.unwrap().epoch(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_a_token_that_is_given_again_is_as_old_as_it_was() {
+        let s = setup_with(|l| l.replay(CloneRequest)).await;
+        s.api.accept(|token| token != "Bearer token-1").refuse_with(401, &[]);
+        sleep(secs(600)).await;
+        s.source.then([Step::Again(HOUR)]);
+        s.tokens.refresh().await.unwrap();
+        // A bare refusal of a token as young as its last fetch would not count.
+        assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 200);
+        assert_eq!((s.api.count(), s.source.count()), (2, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rfr_11_without_replay_the_caller_gets_the_refusal_and_the_next_request_a_fresh_token()
     {
         let s = setup().await;

@@ -10,12 +10,15 @@ use bytes::Bytes;
 use common::api::Api;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tower::{Service, ServiceExt};
 use tower_layer::Layer;
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, CloneRequest, ErrorKind, OAuthLayer, RefreshToken,
-    Scopes, State, TokenHandle, TokenSource, Transport,
+    BoxError, ClientAuth, ClientCredentials, CloneRequest, ErrorKind, FixedToken, OAuthLayer,
+    RefreshToken, Scopes, State, TokenHandle, TokenSet, TokenSource, Transport,
     middleware::Challenges,
     source::StepUp,
     testing::{AuthorizationServer, Recorded, Reply},
@@ -165,7 +168,7 @@ async fn stp_02_a_step_up_that_is_refused_leaves_the_token_and_its_renewal_as_th
     s.api.refuse_with(403, &[("www-authenticate", LACKS_SCOPE)]);
     s.issuer.script(Reply::oauth_error(400, "invalid_scope"));
     let client = s.layer().step_up().replay(CloneRequest).layer(s.api.clone());
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     assert_eq!(send(&client).await.status(), 403);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let status = s.tokens.status();
@@ -251,4 +254,17 @@ async fn a_handle_steps_up_for_what_is_not_behind_the_layer() {
     s.tokens.shutdown().await;
     let error = s.tokens.step_up(2, StepUp::claims("{}")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shutdown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stp_02_a_server_that_gives_the_same_token_keeps_nobody_waiting() {
+    let token = TokenSet::bearer("static").unwrap();
+    let issuer = AuthorizationServer::in_process();
+    let s = Setup::with(issuer, FixedToken::new(token)).await;
+    s.api.accept(|_| false).refuse_with(403, &[("www-authenticate", LACKS_SCOPE)]);
+    let client = s.layer().step_up().replay(CloneRequest).layer(s.api.clone());
+    sleep(Duration::from_secs(60)).await;
+    let started = Instant::now();
+    assert_eq!(send(&client).await.status(), 403);
+    assert_eq!((started.elapsed(), s.api.count()), (Duration::ZERO, 2));
 }

@@ -54,7 +54,8 @@ pub enum Event<'a> {
     },
     /// A token was obtained and is now served.
     Obtained {
-        /// The token's number; each token of a handle has a higher one.
+        /// The token's number. Each token of a handle has a higher one; one that a source gives
+        /// again keeps its own.
         epoch: u64,
         /// Why it was fetched.
         reason: FetchReason,

@@ -67,7 +67,9 @@ where
         let id = tenant.id();
         let mut seen = Outcome::new();
         let mut ledger = self.ledger();
-        let epoch = ledger.next_epoch();
+        // As in `refresh`, a token that is given again keeps its epoch.
+        let same = outcome.as_ref().ok().and_then(|token| tenant.slot.holding(token));
+        let epoch = same.as_ref().map_or_else(|| ledger.next_epoch(), |entry| entry.epoch());
         // A tenant that was removed meanwhile takes nothing back.
         let Some(node) = ledger.node(id) else { return };
         let life = &mut node.life;

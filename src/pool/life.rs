@@ -243,7 +243,9 @@ impl Life {
         self.previous = Some(token.clone());
         // Before the new token can be used.
         let last_used = self.note(tenant.renew());
-        let validity = Validity { obtained: Instant::now(), expires };
+        let same = tenant.slot.holding(&token);
+        let obtained = same.map_or_else(Instant::now, |entry| entry.validity().obtained);
+        let validity = Validity { obtained, expires };
         tenant.slot.publish_slim(epoch, token, validity).inspect_err(|_| {
             tenant.touch(last_used);
         })?;

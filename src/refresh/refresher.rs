@@ -24,7 +24,6 @@ use super::{
 use crate::{
     error::Error,
     observe::{Event, FetchReason},
-    slot::Validity,
     source::{DynTokenSource, FetchContext, StepUp},
     time::{Clock, Moment, instant_in},
     token::TokenSet,
@@ -282,9 +281,8 @@ impl<'a> Task<'a> {
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
         self.previous = Some(token.clone());
-        let obtained = Instant::now();
-        let entry = self.shared.slot.publish(token, Validity { obtained, expires })?;
-        let now = self.clock.now();
+        let entry = self.shared.publish(token, expires, begun.reason)?;
+        let (now, instant) = (self.clock.now(), Instant::now());
         let refresh = sent.after(refresh_after);
         let epoch = entry.epoch();
         self.facts.held = Some(Held { epoch, refresh, expires, baseline: now });
@@ -296,9 +294,9 @@ impl<'a> Task<'a> {
         self.shared.status.send_modify(|status| {
             status.state = State::Fresh;
             status.epoch = epoch;
-            status.obtained_at = Some(obtained);
-            status.expires_at = Some(obtained + expires.remaining(now));
-            status.next_attempt = Some(obtained + refresh.remaining(now));
+            status.obtained_at = Some(entry.validity().obtained);
+            status.expires_at = Some(instant + expires.remaining(now));
+            status.next_attempt = Some(instant + refresh.remaining(now));
             if begun.reason != FetchReason::Renewed {
                 status.fetching = false;
                 status.finished += 1;

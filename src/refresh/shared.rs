@@ -20,9 +20,11 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    observe::{Event, Sink, Wait},
-    slot::{Entry, Slot},
+    observe::{Event, FetchReason, Sink, Wait},
+    slot::{Entry, Slot, Validity},
     source::StepUp,
+    time::Moment,
+    token::TokenSet,
 };
 
 /// What handles and the refresher share.
@@ -109,6 +111,25 @@ impl Shared {
     /// Until somebody asks for something.
     pub(super) async fn requested(&self) {
         self.wake.notified().await;
+    }
+
+    /// Puts a token into service. The one that is in service already keeps its epoch, or its
+    /// refusal would seem to be that of an older one; but not after a step-up, whose requests wait
+    /// for the next.
+    pub(super) fn publish(
+        &self,
+        token: Arc<TokenSet>,
+        expires: Moment,
+        reason: FetchReason,
+    ) -> Result<Arc<Entry>, Error> {
+        // So that the token that is there is not taken out meanwhile.
+        let _inbox = self.inbox();
+        let same = self.slot.holding(&token).filter(|_| reason != FetchReason::StepUp);
+        let (epoch, obtained) = match same {
+            Some(entry) => (entry.epoch(), entry.validity().obtained),
+            None => (self.slot.last_epoch() + 1, Instant::now()),
+        };
+        self.slot.publish(epoch, token, Validity { obtained, expires })
     }
 
     /// Takes a refused token out of service, unless that is doubtful.

@@ -64,17 +64,22 @@ impl Slot {
         self.current.load_full()
     }
 
-    /// Publishes a token under the next epoch.
+    /// The current token, good or not, if it is this one.
+    pub(crate) fn holding(&self, token: &TokenSet) -> Option<Arc<Entry>> {
+        self.peek().filter(|entry| entry.token().access_token() == token.access_token())
+    }
+
+    /// Publishes a token under this epoch.
     ///
     /// # Errors
     ///
     /// When the token cannot stand in a header; the current one stays.
     pub(crate) fn publish(
         &self,
+        epoch: u64,
         token: Arc<TokenSet>,
         validity: Validity,
     ) -> Result<Arc<Entry>, Error> {
-        let epoch = self.epochs.load(Ordering::Relaxed) + 1;
         let headers = header_copies(&token)?;
         let entry = Arc::new(Entry::new(self.number, epoch, token, validity, headers));
         self.epochs.store(epoch, Ordering::Relaxed);
@@ -82,12 +87,8 @@ impl Slot {
         Ok(entry)
     }
 
-    /// Publishes a token under this epoch, with one header for all threads: a slot of which there
+    /// As [`publish`](Self::publish), with one header for all threads: a slot of which there
     /// are many must be small.
-    ///
-    /// # Errors
-    ///
-    /// As [`publish`](Self::publish).
     #[cfg(feature = "pool")]
     pub(crate) fn publish_slim(
         &self,
@@ -109,7 +110,6 @@ impl Slot {
     }
 
     /// The epoch of the last token; 0 before the first.
-    #[cfg(feature = "pool")]
     pub(crate) fn last_epoch(&self) -> u64 {
         self.epochs.load(Ordering::Relaxed)
     }

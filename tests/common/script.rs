@@ -15,6 +15,8 @@ use tower_oauth::{Error, ErrorKind, FetchContext, TokenSet, TokenSource};
 pub enum Step {
     /// Gives a token of this lifetime.
     Token(Duration),
+    /// Gives the last token again, for this lifetime.
+    Again(Duration),
     /// Gives a token without a lifetime.
     TokenWithoutLifetime,
     /// Fails with this error.
@@ -88,9 +90,12 @@ impl Script {
     }
 
     fn issue(&self) -> Result<TokenSet, Error> {
-        let mut state = self.0.lock().unwrap();
-        state.issued += 1;
-        TokenSet::bearer(format!("token-{}", state.issued))
+        self.0.lock().unwrap().issued += 1;
+        self.again()
+    }
+
+    fn again(&self) -> Result<TokenSet, Error> {
+        TokenSet::bearer(format!("token-{}", self.0.lock().unwrap().issued))
     }
 }
 
@@ -102,6 +107,7 @@ impl TokenSource for Script {
             loop {
                 match step {
                     Step::Token(lifetime) => return Ok(this.issue()?.with_lifetime(lifetime)),
+                    Step::Again(lifetime) => return Ok(this.again()?.with_lifetime(lifetime)),
                     Step::TokenWithoutLifetime => return this.issue(),
                     Step::Fail(error) => return Err(error),
                     Step::Take(time, next) => {

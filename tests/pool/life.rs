@@ -41,6 +41,22 @@ async fn a_thousand_requests_of_ten_tenants_make_ten_fetches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f18_a_token_that_is_given_again_keeps_its_number_and_its_age() {
+    let scripts = Scripts::<u32>::tokens(HOUR);
+    let pool = scripts.spawn();
+    let token = pool.token(&1).await.unwrap();
+    let obtained = pool.status(&1).unwrap().obtained_at();
+    scripts.of(&1).otherwise(Step::Again(HOUR));
+    sleep(secs(3100)).await;
+    assert_eq!(scripts.count(), 2);
+    let status = pool.status(&1).unwrap();
+    assert_eq!((status.epoch(), status.obtained_at()), (token.epoch(), obtained));
+    assert_eq!(pool.reject(&1, token.epoch()), Rejection::Accepted);
+    // Given once more after that, it is the next one for whoever waits.
+    assert!(pool.token(&1).await.unwrap().epoch() > token.epoch());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_in_use_is_renewed_before_its_token_expires_and_never_waits() {
     let scripts = Scripts::<u32>::tokens(HOUR);
     let pool = scripts.spawn();
