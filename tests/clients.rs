@@ -4,6 +4,8 @@
 #![cfg(feature = "reqwest")]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::{

@@ -1,6 +1,8 @@
 //! `Debug` says what a thing is, and nothing that is secret.
 #![cfg(all(test, feature = "full", unix))]
 
+use log_watch as _;
+
 use std::{fmt::Debug, time::Duration};
 
 use http::Request;

@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(all(feature = "config", feature = "reqwest"))]
 
+use log_watch as _;
+
 use std::{path::PathBuf, process::Output};
 
 use tokio::process::Command;

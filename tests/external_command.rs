@@ -3,6 +3,8 @@
 #![cfg(all(unix, feature = "external-command"))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 use std::{
     error::Error as _,
     path::{Path, PathBuf},

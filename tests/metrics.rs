@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(feature = "metrics")]
 
+use log_watch as _;
+
 mod common;
 
 use std::{

@@ -1,6 +1,8 @@
 //! Discovery, revocation and introspection against `oidc-provider`, a server that is not ours.
 #![cfg(feature = "reqwest")]
 
+use log_watch as _;
+
 mod common;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(feature = "openapi")]
 
+use log_watch as _;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_oauth::{

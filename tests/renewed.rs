@@ -1,6 +1,8 @@
 //! Tokens that somebody else obtained, and that a source hears of: `TokenSource::renewed`.
 #![cfg(test)]
 
+use log_watch as _;
+
 use std::{
     collections::VecDeque,
     future::pending,

@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 mod common;
 
 use std::{

@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(all(feature = "testing", feature = "reqwest-middleware"))]
 
+use log_watch as _;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

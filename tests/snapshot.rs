@@ -1,6 +1,8 @@
 //! A machine that is restored from a snapshot, hours later: none of its clocks knows of them.
 #![cfg(test)]
 
+use log_watch as _;
+
 mod common;
 
 use std::time::Duration;

@@ -13,6 +13,8 @@
 ))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 mod child;
 mod frozen;
 mod parent;

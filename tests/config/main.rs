@@ -2,6 +2,8 @@
 #![cfg(test)]
 #![cfg(feature = "config")]
 
+use log_watch as _;
+
 mod documents;
 mod grants;
 mod mistakes;

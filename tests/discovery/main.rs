@@ -4,6 +4,8 @@
 #![cfg(test)] // tells clippy that this is test code, which may unwrap and index
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 mod cache;
 mod calls;
 mod endpoints;

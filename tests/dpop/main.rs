@@ -3,6 +3,8 @@
 #![cfg(test)]
 #![cfg(all(feature = "dpop", feature = "private-key-jwt", feature = "pool"))]
 
+use log_watch as _;
+
 mod allocations;
 mod api;
 mod server;

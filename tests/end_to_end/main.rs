@@ -4,6 +4,8 @@
 #![cfg(all(feature = "testing", feature = "reqwest"))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 #[macro_use]
 mod harness;
 

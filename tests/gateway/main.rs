@@ -9,6 +9,8 @@
 ))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 mod harness;
 mod load;
 mod page;

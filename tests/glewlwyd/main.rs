@@ -5,6 +5,8 @@
 #![cfg(test)]
 #![cfg(all(target_os = "linux", feature = "reqwest"))]
 
+use log_watch as _;
+
 mod client_auth;
 #[cfg(feature = "dpop")]
 mod dpop;

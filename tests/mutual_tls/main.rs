@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "tests spawn")]
 
+use log_watch as _;
+
 mod api;
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,6 +3,8 @@
 #![cfg(test)]
 #![cfg(feature = "reqwest")]
 
+use log_watch as _;
+
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;

@@ -5,6 +5,8 @@
 
 #![cfg(test)]
 
+use log_watch as _;
+
 mod answer;
 mod refusals;
 mod tokens;

@@ -11,6 +11,8 @@
     reason = "virtual time only grows; a panic would tell"
 )]
 
+use log_watch as _;
+
 mod api;
 mod caller;
 mod canary;

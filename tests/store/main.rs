@@ -3,6 +3,8 @@
 #![cfg(feature = "store")]
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic")]
 
+use log_watch as _;
+
 #[cfg(feature = "dpop")]
 mod bound;
 #[expect(unreachable_pub, reason = "other tests use it too")]

@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+use log_watch as _;
+
 mod api;
 mod in_process;
 mod loopback;

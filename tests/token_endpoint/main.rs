@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test may panic")]
 
+use log_watch as _;
+
 mod answers;
 mod assertions;
 mod fake;
