@@ -397,9 +397,8 @@ async fn a_record_of_exactly_the_largest_size_is_stored_and_a_larger_one_is_not(
     // How large the file is, for a token of this size.
     let store = async |size: usize| {
         let folder = Temporary::new();
-        let source = source_fn(move |_: FetchContext| async move {
-            Ok::<_, Error>(TokenSet::bearer("x".repeat(size))?)
-        });
+        let source =
+            source_fn(move |_: FetchContext| async move { TokenSet::bearer("x".repeat(size)) });
         let identity = || Identity::new("https://as.example/token", "c");
         let start = || Persisted::identified(identity(), source.clone(), folder.store());
         let events = Events::default();

@@ -11,14 +11,16 @@ fn now() -> SystemTime {
 
 fn scopes(names: &[&str]) -> Scopes {
     let mut scopes = Scopes::default();
-    names.iter().for_each(|name| scopes.insert(name).unwrap());
+    for name in names {
+        scopes.insert(name).unwrap();
+    }
     scopes
 }
 
 /// A token, of this whole life, of which as much is left.
 fn token(name: &str, whole: Duration, left: Duration) -> Tokens {
     let set = TokenSet::bearer(name).unwrap().with_lifetime(whole).with_scopes(scopes(&["a"]));
-    Tokens::new(set, now() - (whole - left))
+    Tokens::new(set, now() - whole.saturating_sub(left))
 }
 
 fn wanted(reason: FetchReason) -> Wanted {
@@ -57,7 +59,7 @@ fn a_stored_token_will_do_in_time_that_has_a_quarter_of_its_life_left() {
     for reason in IN_TIME {
         let accepts = |left| wanted(reason).accepts(&token("new", LIFE, left), now());
         assert!(accepts(LIFE / 4), "{reason:?}");
-        assert!(!accepts(LIFE / 4 - Duration::from_millis(1)), "{reason:?}");
+        assert!(!accepts((LIFE / 4).saturating_sub(Duration::from_millis(1))), "{reason:?}");
     }
 }
 
