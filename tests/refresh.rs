@@ -325,11 +325,11 @@ async fn rfr_06_an_ended_grant_is_reported_and_nothing_starts_by_itself() {
 /// Every issued token is dead on arrival, for a day.
 #[tokio::test(start_paused = true)]
 async fn f11_f12_trs_06_tokens_without_a_life_are_fetched_at_a_steady_pace() {
-    for (lifetime, least, most) in [(0, 170_000, 172_801), (5, 20_000, 25_000)] {
+    for (lifetime, least, most) in [(0, 14_100, 14_401), (5, 1_600, 2_100)] {
         let source = Script::tokens(secs(lifetime));
         let tokens = TokenHandle::spawn(source.clone());
         tokens.ready().await.unwrap();
-        sleep(HOUR * 24).await;
+        sleep(HOUR * 2).await;
         let count = source.count();
         assert!((least..=most).contains(&count), "{lifetime} s: {count}");
     }
@@ -730,7 +730,7 @@ async fn f50_durations_without_end_are_long_ones() {
         .rejection_interval(Duration::MAX)
         .spawn();
     assert_eq!(tokens.token().await.unwrap().epoch(), 1);
-    sleep(secs(86400 * 365)).await;
+    sleep(secs(86400 * 30)).await;
     assert!(served(&tokens) && tokens.status().expires_at().is_some());
     source.then([Step::TokenWithoutLifetime]);
     assert_eq!(tokens.refresh().await.unwrap().epoch(), 2);

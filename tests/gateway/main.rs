@@ -13,4 +13,5 @@ mod harness;
 mod load;
 mod page;
 mod proxy;
+mod secrets;
 mod settings;
