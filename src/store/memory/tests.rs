@@ -2,8 +2,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::*;
-use crate::{source::Identity, store::stamp::Stamp};
+use super::{super::stamp::Stamp, *};
+use crate::source::Identity;
 
 /// Whoever knows the newest record would look at it again and again otherwise.
 #[tokio::test(start_paused = true)]

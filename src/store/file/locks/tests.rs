@@ -1,7 +1,10 @@
 use std::fs;
 
-use super::{super::temporary::TemporaryFolder, *};
-use crate::{source::Identity, store::stamp::Stamp};
+use super::{
+    super::{super::stamp::Stamp, temporary::TemporaryFolder},
+    *,
+};
+use crate::source::Identity;
 
 /// Another process takes the file away between the lock and the look whether it works. That stands
 /// for a file system that takes every lock and keeps nobody out.

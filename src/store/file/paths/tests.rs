@@ -1,5 +1,8 @@
-use super::{super::temporary::TemporaryFolder, *};
-use crate::{source::Identity, store::stamp::Stamp};
+use super::{
+    super::{super::stamp::Stamp, temporary::TemporaryFolder},
+    *,
+};
+use crate::source::Identity;
 
 fn paths(folder: &TemporaryFolder) -> Paths {
     let key = Stamp::new(&Identity::new("https://as.example/token", "c"), "").key();
