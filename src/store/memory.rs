@@ -115,3 +115,6 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore").field("records", &self.slots().len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

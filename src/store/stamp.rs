@@ -206,6 +206,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_shown_as_what_files_are_called() {
+        let key = key(&base(), "");
+        assert_eq!(key.to_string().len(), 64);
+        assert_eq!(format!("{key:?}"), format!("Key({key})"));
+    }
+
+    #[test]
     fn rfr_12_the_order_of_values_means_nothing() {
         let turned = Identity::new("https://as.example/token", "c")
             .parameter("resource", "https://two.example")

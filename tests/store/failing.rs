@@ -1,14 +1,15 @@
 //! Stores that fail.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, advance, sleep};
 use tower_oauth::{
-    ErrorKind,
-    store::{RecordState, WithoutStore},
+    ErrorKind, FetchContext, TokenSource as _,
+    observe::FetchReason,
+    store::{Persisted, RecordState, WithoutStore},
 };
 
-use crate::harness::{LIFE, Process, TestStore, client_credentials, refresh, sent, strict};
+use crate::harness::{LIFE, Process, TestStore, client_credentials, fetch, refresh, sent, strict};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -173,6 +174,32 @@ async fn f43_a_refresh_token_waits_for_the_store_unless_it_may_be_spent() {
     assert_ne!(waits.token().await.unwrap(), token);
     assert!(server.is_active(&spends.token().await.unwrap()));
     assert!(!server.reuse_detected());
+}
+
+/// Whether the last tenth of its life has begun once counted from before the store was asked. A
+/// store that took its time to fail then left a token to expire.
+#[tokio::test(start_paused = true)]
+async fn f43_what_is_left_of_a_token_is_judged_after_the_store_has_answered() {
+    for (begins, answers, is_spent) in [(86, 3, false), (87, 3, true), (88, 3, true), (90, 0, true)]
+    {
+        let (server, store) = (strict(), TestStore::new());
+        let source = refresh(&server, server.issue_refresh_token("cli"));
+        let source = Persisted::new(source, store.clone()).without_store(WithoutStore::Spend);
+        let token = fetch(&source, &store).await.unwrap();
+        sleep(SECOND * begins).await;
+        store.trouble(|trouble| {
+            trouble.reads_fail = true;
+            trouble.read_takes = SECOND * answers;
+        });
+        let mut cx = FetchContext::first();
+        cx.clock = Arc::new(store.clock.clone());
+        (cx.reason, cx.previous) = (FetchReason::Due, Some(Arc::new(token)));
+        let started = Instant::now();
+        let outcome = source.fetch(cx).await;
+        assert_eq!(started.elapsed(), SECOND * answers, "{begins}");
+        assert_eq!(outcome.is_ok(), is_spent, "{begins}: {outcome:?}");
+        assert_eq!(sent(&server).len(), 1 + usize::from(is_spent), "{begins}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

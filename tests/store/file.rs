@@ -12,7 +12,8 @@ use std::{
 use tower_oauth::{
     Error, ErrorKind, FetchContext, SecretSource, TokenSet, TokenSource,
     observe::FetchReason,
-    source::Identified,
+    source::{Identified, Identity},
+    source_fn,
     store::{FileStore, KeyRing, Persisted},
     testing::{AuthorizationServer, Reply},
 };
@@ -387,4 +388,32 @@ async fn what_is_forgotten_is_in_no_file() {
     std::os::unix::fs::symlink(&secret, &link).unwrap();
     source.forget().await.unwrap();
     assert!(!link.is_symlink() && secret.exists());
+}
+
+/// What is larger would not be read again.
+#[tokio::test]
+async fn a_record_of_exactly_the_largest_size_is_stored_and_a_larger_one_is_not() {
+    const LARGEST: usize = 1024 * 1024;
+    // How large the file is, for a token of this size.
+    let store = async |size: usize| {
+        let folder = Temporary::new();
+        let source =
+            source_fn(move |_: FetchContext| async move { TokenSet::bearer("x".repeat(size)) });
+        let identity = || Identity::new("https://as.example/token", "c");
+        let start = || Persisted::identified(identity(), source.clone(), folder.store());
+        let events = Events::default();
+        fetch(&start().observer(events.observer()), None).await.unwrap();
+        let refused = events.all().contains("too large to be stored");
+        // And it is found again.
+        let adopted = Events::default();
+        fetch(&start().observer(adopted.observer()), None).await.unwrap();
+        assert_eq!(adopted.count("Adopted"), usize::from(!refused), "{}", adopted.all());
+        let files = folder.files(".token");
+        let file = files.first().map(|file| fs::metadata(file).unwrap().len());
+        assert_eq!(file.is_none(), refused, "{}", events.all());
+        file.and_then(|size| usize::try_from(size).ok())
+    };
+    let around = store(1).await.unwrap() - 1;
+    assert_eq!(store(LARGEST - around).await, Some(LARGEST));
+    assert_eq!(store(LARGEST - around + 1).await, None);
 }

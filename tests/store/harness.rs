@@ -164,6 +164,8 @@ pub(crate) struct Trouble {
     /// Writes of new tokens only: what comes after the exchange.
     pub(crate) commits_fail: bool,
     pub(crate) never_answers: bool,
+    /// How long a read takes, whatever comes of it.
+    pub(crate) read_takes: Duration,
     pub(crate) write_takes: Duration,
     /// How long a lease holds; for ever, if `None`.
     pub(crate) lease: Option<Duration>,
@@ -253,6 +255,9 @@ impl TestStore {
         let trouble = self.inner.lock().unwrap().trouble;
         if trouble.never_answers {
             std::future::pending::<()>().await;
+        }
+        if !trouble.read_takes.is_zero() {
+            sleep(trouble.read_takes).await;
         }
         if trouble.reads_fail {
             return Err(Error::new(ErrorKind::Store, "the disk is on fire"));

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use tower_oauth::{
     ErrorKind, TokenHandle,
-    store::{MemoryStore, Persisted},
+    store::{MemoryStore, Persisted, WithoutStore},
     testing::Reply,
 };
 
@@ -158,6 +158,51 @@ async fn f46_tokens_that_are_in_memory_alone_are_not_given_up_for_a_hint() {
     sleep(SECOND * 3).await;
     assert!(store.loads() > before, "nobody looked");
     assert_eq!(&process.token().await.unwrap(), token.access_token().expose());
+}
+
+/// As the one before, of tokens that were obtained without the store, and so without its lock.
+#[tokio::test(start_paused = true)]
+async fn f46_tokens_that_were_obtained_without_the_store_are_not_given_up_for_a_hint() {
+    let (server, store) = (server(LIFE), hinting(Hints::Always));
+    let initial = server.issue_refresh_token("cli");
+    let other = Process::start(refresh(&server, &*initial), &store);
+    other.token().await.unwrap();
+    let first = store.record();
+    for _ in 0..3 {
+        other.tokens.refresh().await.unwrap();
+    }
+    other.tokens.shutdown().await;
+    let newer = store.record();
+    store.restore(Some(&first));
+    let process = Process::with(refresh(&server, &*initial), &store, |persisted| {
+        persisted.without_store(WithoutStore::Spend)
+    });
+    process.token().await.unwrap();
+    store.trouble(|trouble| trouble.reads_fail = true);
+    let token = process.tokens.refresh().await.unwrap();
+    assert_eq!(process.events.count("NotSaved"), 1);
+    store.trouble(|trouble| trouble.reads_fail = false);
+    store.restore(Some(&newer));
+    let before = store.loads();
+    sleep(SECOND * 3).await;
+    assert!(store.loads() > before, "nobody looked");
+    assert_eq!(&process.token().await.unwrap(), token.access_token().expose());
+}
+
+/// It counts no generations, whatever put it there: which one is the newer is not to be told.
+#[tokio::test(start_paused = true)]
+async fn f46_another_record_of_the_same_generation_is_not_adopted_whatever_a_hint_says() {
+    let (server, store, elsewhere) = (strict(), hinting(Hints::Always), TestStore::new());
+    let process = Process::start(client_credentials(&server), &store);
+    let token = process.token().await.unwrap();
+    let other = Process::start(client_credentials(&server), &elsewhere);
+    other.token().await.unwrap();
+    assert_eq!(store.record().generation(), elsewhere.record().generation());
+    store.restore(Some(&elsewhere.record()));
+    let before = store.loads();
+    sleep(SECOND * 10).await;
+    assert!(store.loads() > before, "nobody looked");
+    assert_eq!(process.token().await.unwrap(), token);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{advance, sleep};
 use tower_oauth::{
     ErrorKind,
-    store::{Persisted, RecordState},
+    store::{Persisted, RecordState, WithoutStore},
     testing::{AuthorizationServer, Reply},
 };
 
@@ -191,6 +191,37 @@ async fn an_answer_that_spent_nothing_leaves_the_record_clean() {
     server.always(Reply::status(500));
     sleep(SECOND * 61).await;
     assert_eq!(store.record().state(), RecordState::Intent, "a 500 tells nothing");
+}
+
+/// Both sent the same refresh token, one of them without the store. Which of the two answers lives,
+/// only the server knows.
+#[tokio::test(start_paused = true)]
+async fn f43_what_was_obtained_without_the_store_is_kept_aside_if_another_process_stored_first() {
+    let (server, store) = (server(LIFE), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let other = Process::start(refresh(&server, &*initial), &store);
+    other.token().await.unwrap();
+    let first = store.record();
+    let theirs = other.tokens.refresh().await.unwrap();
+    other.tokens.shutdown().await;
+    let stored = store.record();
+    store.restore(Some(&first));
+    let process = Process::with(refresh(&server, &*initial), &store, |persisted| {
+        persisted.without_store(WithoutStore::Spend)
+    });
+    process.token().await.unwrap();
+    store.trouble(|trouble| trouble.reads_fail = true);
+    let ours = process.tokens.refresh().await.unwrap();
+    assert_eq!(process.events.count("NotSaved"), 1);
+    store.well();
+    store.restore(Some(&stored));
+    sleep(SECOND * 10).await;
+    assert_eq!(&process.token().await.unwrap(), theirs.access_token().expose());
+    // Theirs does not live, after all.
+    server.script(Reply::oauth_error(400, "invalid_grant"));
+    process.tokens.refresh().await.unwrap();
+    let refresh_token = ours.refresh_token().unwrap().expose().to_owned();
+    assert_eq!(sent(&server).last(), Some(&refresh_token));
 }
 
 /// An answer that comes at the last moment could not be stored any more: it is not waited for.

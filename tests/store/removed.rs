@@ -10,7 +10,9 @@ use tower_oauth::{
     testing::Reply,
 };
 
-use crate::harness::{Process, TestStore, fetch, refresh, replaceable, revocable, strict};
+use crate::harness::{
+    Process, TestStore, client_credentials, fetch, refresh, replaceable, revocable, strict,
+};
 
 #[tokio::test(start_paused = true)]
 async fn whoever_logs_out_leaves_nothing_behind() {
@@ -57,6 +59,24 @@ async fn nothing_is_forgotten_under_the_hands_of_a_process_that_renews() {
     assert_eq!(store.records(), 1);
     sleep(Duration::from_secs(60)).await;
     forgetful.forget().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_forgets_waits_for_a_renewal_that_is_about_to_end() {
+    let (server, store) = (strict(), TestStore::new());
+    let start = || Persisted::new(client_credentials(&server), store.clone());
+    let (source, other) = (start(), start());
+    // Of its own, and of another process.
+    for forgetful in [&source, &other] {
+        server.script(Reply::honest().delay(Duration::from_secs(3)));
+        let (fetched, forgotten) = tokio::join!(fetch(&source, &store), async {
+            sleep(Duration::from_secs(1)).await;
+            forgetful.forget().await
+        });
+        fetched.unwrap();
+        forgotten.unwrap();
+        assert_eq!(store.records(), 0);
+    }
 }
 
 /// What it has in memory alone keeps the lock, which it must not wait for itself.

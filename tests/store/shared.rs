@@ -1,15 +1,21 @@
 //! Several processes on one store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{advance, sleep};
 use tower_oauth::{
     ErrorKind,
-    store::RecordState::{Clean, Intent},
+    store::{
+        Persisted,
+        RecordState::{Clean, Intent},
+        WithoutStore,
+    },
     testing::{Reply, Rotation},
 };
 
-use crate::harness::{LIFE, Process, TestStore, client_credentials, refresh, sent, server, strict};
+use crate::harness::{
+    LIFE, Process, TestStore, client_credentials, fetch, refresh, sent, server, strict,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -173,6 +179,33 @@ async fn f41_a_lease_that_is_too_short_for_an_answer_spends_nothing() {
     process.token().await.unwrap();
 }
 
+/// A second for the exchange, and one by which clocks may differ.
+#[tokio::test(start_paused = true)]
+async fn f41_a_lease_of_two_seconds_is_the_shortest_in_which_anything_is_sent() {
+    for (milliseconds, requests) in [(1999, 0), (2000, 1)] {
+        let (server, store) = (strict(), TestStore::new());
+        store.trouble(|trouble| trouble.lease = Some(Duration::from_millis(milliseconds)));
+        let initial = server.issue_refresh_token("cli");
+        let source = Persisted::new(refresh(&server, initial), store.clone());
+        let outcome = fetch(&source, &store).await;
+        assert_eq!(outcome.is_ok(), requests > 0, "{milliseconds}: {outcome:?}");
+        assert_eq!(server.token_request_count(), requests, "{milliseconds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f41_a_store_in_an_arc_says_how_long_its_leases_hold() {
+    for (lease, requests) in [(None, 1), (Some(SECOND), 0)] {
+        let (server, store) = (strict(), TestStore::new());
+        store.trouble(|trouble| trouble.lease = lease);
+        let initial = server.issue_refresh_token("cli");
+        let source = Persisted::new(refresh(&server, initial), Arc::new(store.clone()));
+        let outcome = fetch(&source, &store).await;
+        assert_eq!(outcome.is_ok(), requests > 0, "{lease:?}: {outcome:?}");
+        assert_eq!(server.token_request_count(), requests, "{lease:?}");
+    }
+}
+
 /// The holder of the lock is stopped, as by SIGSTOP.
 #[tokio::test(start_paused = true)]
 async fn f36_a_lock_that_is_never_given_back_is_waited_for_and_not_broken() {
@@ -191,6 +224,39 @@ async fn f36_a_lock_that_is_never_given_back_is_waited_for_and_not_broken() {
     // The current token serves on, and it was told.
     assert_eq!(process.token().await.unwrap(), token);
     assert!(process.events.count("StoreFailed") > 0);
+    assert_eq!(server.token_request_count(), 2);
+}
+
+/// A store whose lock is not to be had works: its holder may be about to store what it got.
+#[tokio::test(start_paused = true)]
+async fn f36_a_lock_that_is_held_is_not_a_store_that_fails() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    let start = || {
+        let source = refresh(&server, &*initial);
+        Process::with(source, &store, |persisted| persisted.without_store(WithoutStore::Spend))
+    };
+    let (stopped, process) = (start(), start());
+    stopped.token().await.unwrap();
+    process.token().await.unwrap();
+    server.script(Reply::hang());
+    tokio::time::timeout(SECOND, stopped.tokens.refresh()).await.unwrap_err();
+    let error = process.tokens.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(server.token_request_count(), 2);
+}
+
+/// The lock is for who has to renew a token, not for who can use the one there is.
+#[tokio::test(start_paused = true)]
+async fn a_good_token_is_adopted_while_another_process_has_the_lock() {
+    let (server, store) = (strict(), TestStore::new());
+    let renews = Process::start(client_credentials(&server), &store);
+    let token = renews.token().await.unwrap();
+    server.script(Reply::hang());
+    tokio::time::timeout(SECOND, renews.tokens.refresh()).await.unwrap_err();
+    let starts = Process::start(client_credentials(&server), &store);
+    let adopted = tokio::time::timeout(SECOND, starts.token()).await.unwrap();
+    assert_eq!(adopted.unwrap(), token);
     assert_eq!(server.token_request_count(), 2);
 }
 

@@ -1,6 +1,12 @@
 //! A process that starts: what it takes from the store, and what it leaves there.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, advance, sleep};
 use tower_oauth::{
@@ -257,6 +263,34 @@ async fn f08_i9_access_that_is_given_again_before_the_end_was_noticed_is_used() 
         sleep(LIFE).await;
         assert!(server.is_active(&start().token().await.unwrap()));
     }
+}
+
+/// Without a refresh token, each token descends from the credential as it was then. So the end of the
+/// newest one is the end of that credential, which is not tried once more.
+#[tokio::test(start_paused = true)]
+async fn f08_a_token_without_a_refresh_token_descends_from_what_it_was_fetched_with() {
+    let (store, calls) = (TestStore::new(), Arc::new(AtomicUsize::new(0)));
+    let (value, credential) = replaceable("first");
+    let counted = calls.clone();
+    let source = source_fn(move |_: FetchContext| {
+        let call = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match call {
+                0 | 1 => Ok(TokenSet::bearer("t")?.with_lifetime(LIFE)),
+                _ => Err(Error::new(ErrorKind::InvalidGrant, "it has ended")),
+            }
+        }
+    });
+    let identity = Identity::new("https://as.example/token", "c").rotating();
+    let identity = identity.credential(credential).subject("alice");
+    let source = Persisted::identified(identity, source, store.clone());
+    fetch(&source, &store).await.unwrap();
+    "second".clone_into(&mut value.lock().unwrap());
+    sleep(LIFE).await;
+    fetch(&source, &store).await.unwrap();
+    sleep(LIFE).await;
+    assert_eq!(fetch(&source, &store).await.unwrap_err().kind(), ErrorKind::InvalidGrant);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,3 +102,6 @@ impl Locks {
 const BLOCKING: usize = 4;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

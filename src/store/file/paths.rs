@@ -138,3 +138,6 @@ fn remove(path: &Path) -> io::Result<()> {
         outcome => outcome,
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -27,3 +27,17 @@ impl Drop for TemporaryFolder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_goes_with_all_that_is_in_it() {
+        let folder = TemporaryFolder::new().unwrap();
+        let path = folder.path().to_owned();
+        fs::write(path.join("file"), "secret").unwrap();
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -179,3 +179,6 @@ const LIMIT: usize = 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How many calls are under way at once, those that nobody waits for any more included.
 const CALLS: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -419,3 +419,6 @@ const MIN_EXCHANGE: Duration = Duration::from_secs(1);
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 /// The longest time that a request is taken to be under way.
 const MAX_FLIGHT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

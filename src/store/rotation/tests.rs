@@ -316,6 +316,16 @@ fn f42_what_was_kept_aside_is_tried_when_the_newer_one_does_not_work() {
     assert_eq!(run.0.memory.aside, None);
 }
 
+/// The newer one was given up, here or in another process: ours may be the one that lives.
+#[test]
+fn f42_what_was_kept_aside_is_tried_when_the_newer_one_was_given_up() {
+    let memory = Memory { known: clean(2, "a"), unsaved: false, aside: Some("b") };
+    let mut run = Run(Rotation::new(memory, ROTATING));
+    assert_eq!(run.hear(Heard::Found(dead(2, "a"))), send("b", false));
+    assert_eq!(run.hear(Heard::Granted("d")), save(2, clean(3, "d")));
+    assert_eq!(run.hear(Heard::Saved), Do::Finish(End::Obtained));
+}
+
 #[test]
 fn f42_a_late_result_revives_a_record_that_was_given_up() {
     let mut run = Run::new(ROTATING).sent();

@@ -2,6 +2,10 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown, symlink},
     path::PathBuf,
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use super::*;
@@ -65,7 +69,7 @@ fn f60_a_link_in_the_place_of_the_folder_or_a_file_is_refused() {
     drop(create(&file).unwrap());
     symlink(&file, &link).unwrap();
     for error in [read(&link).map(drop).unwrap_err(), open_lock(&link).map(drop).unwrap_err()] {
-        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(error.to_string(), "it is a symbolic link");
     }
     assert!(create(&link).is_err());
     // Nor is one that leads nowhere yet.
@@ -110,9 +114,41 @@ fn what_is_no_file_is_refused_without_waiting() {
     let socket = root.0.join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     assert!(read(&socket).is_err());
-    let large = root.0.join("large");
-    create(&large).unwrap().set_len(FILE_CAP + 1).unwrap();
-    assert!(read(&large).unwrap_err().to_string().contains("1 MiB"));
+}
+
+#[test]
+fn a_file_of_exactly_the_largest_size_is_read() {
+    let root = Temporary::new();
+    let path = root.0.join("file");
+    let file = create(&path).unwrap();
+    file.set_len(FILE_CAP).unwrap();
+    assert_eq!(read(&path).unwrap().unwrap().len() as u64, FILE_CAP);
+    file.set_len(FILE_CAP + 1).unwrap();
+    assert!(read(&path).unwrap_err().to_string().contains("1 MiB"));
+}
+
+/// To open a pipe is to wait for who writes to it.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
+    let root = Temporary::new();
+    let pipe = root.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (sender, outcome) = mpsc::channel();
+    let path = pipe.clone();
+    thread::spawn(move || sender.send(read(&path).map(drop)));
+    let error = outcome.recv_timeout(Duration::from_secs(5)).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "it is not a regular file");
+    assert_eq!(open_lock(&pipe).unwrap_err().to_string(), "it is not a regular file");
+}
+
+/// Nobody can make one there. That it is not there afterwards is not the reason.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_made_says_why() {
+    let folder = Path::new("/sys/tower-oauth");
+    let error = prepare(folder, true).unwrap_err();
+    let expected = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+    assert!(expected.contains(&error.kind()), "{error}");
 }
 
 /// `/dev/fuse` mounts need privileges that tests do not have; `/proc` stands for what is not on the
