@@ -206,9 +206,9 @@ async fn f20_of_a_body_that_has_outgrown_its_bound_nothing_is_held() {
     }
     let owned = Arc::new(());
     let (small, large) = (&b"small"[..], &b"larger than the bound"[..]);
-    let owner = owned.clone();
+    let each = owned.clone();
     let frames = [small, large, small].into_iter().map(move |piece| {
-        Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Counted(piece, owner.clone()))))
+        Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Counted(piece, each.clone()))))
     });
     let body = StreamBody::new(tokio_stream::iter(frames));
     let (sent, kept) = Buffered::up_to(16).keep(Request::new(body));
