@@ -50,6 +50,7 @@ fn f57_debug_of_what_makes_tokens_shows_no_secret() {
     shows_only("TokenExchange", &exchange);
     shows_only("Discovery", &Discovery::issuer("https://idp.example"));
     shows_only("Revocation", &Revocation::builder(URL, auth()).build().unwrap());
+    shows_only("EndpointBuilder", &Revocation::builder(URL, auth()));
     shows_only("Introspection", &Introspection::builder(URL, auth()).build().unwrap());
     shows_only("FixedToken", &FixedToken::new(token()));
     shows_only("Chain", &Chain::new(FixedToken::new(token())));
@@ -76,7 +77,14 @@ async fn f57_debug_of_what_uses_tokens_shows_no_secret() {
     shows_only("Shutdown", &handle.shutdown());
     let origins: Origins = "https://api.example".parse().unwrap();
     shows_only("https://api.example", &origins);
-    shows_only("OAuthLayer", &OAuthLayer::new(handle, origins.clone()));
+    let layer = OAuthLayer::new(handle, origins.clone());
+    shows_only("OAuthLayer", &layer);
+    let inner = tower::service_fn(async |_: Request<String>| {
+        Ok::<_, BoxError>(http::Response::new(String::new()))
+    });
+    let mut service = tower::Layer::layer(&layer, inner);
+    let response = tower::Service::call(&mut service, Request::new(MARK.to_owned()));
+    shows_only("ResponseFuture", &response);
     let (_, refresher) = TokenHandle::pair(FixedToken::new(token()));
     shows_only("Refresher", &refresher);
 

@@ -10,7 +10,7 @@ mod common;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -224,6 +224,22 @@ async fn f06_rty_01_retry_after_blocks_every_attempt_but_not_the_current_token()
     sleep(secs(300)).await;
     assert_eq!(source.count(), 3);
     assert!(served(&tokens));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f06_rty_01_a_refresh_at_the_very_moment_that_the_server_named_is_made() {
+    let source = Script::tokens(HOUR);
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    sleep(secs(10)).await;
+    let at = Instant::now() + secs(10);
+    let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_at(at);
+    source.then([Step::Fail(error), Step::Take(secs(1), Box::new(Step::Token(HOUR)))]);
+    assert_eq!(tokens.refresh().await.unwrap_err().retry_at(), Some(at));
+    advance(at - Instant::now()).await;
+    assert_eq!(Instant::now(), at);
+    tokens.refresh().await.unwrap();
+    assert_eq!(value(&tokens).await, "token-2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -876,10 +892,58 @@ async fn a_subscriber_is_told_of_what_changes_and_of_nothing_else() {
     let next = failed.await.unwrap().next_attempt().unwrap();
     let told = Instant::now();
     assert!(told - started < secs(1300) && next > told && next - told <= secs(30));
+    settle().await;
+    let during = tokens.status().next_attempt().unwrap();
+    assert!(during + Duration::from_millis(50) > next, "the pause is forgotten");
     // Not only when something else is told as well, and not too late.
     let second = status.wait_for(Status::is_fetching).await.unwrap().clone();
     assert_eq!((second.next_attempt(), second.failures()), (None, 1));
     assert!(next.saturating_duration_since(Instant::now()) < Duration::from_millis(50));
     status.wait_for(|s| s.failures() == 0 && s.next_attempt().is_some()).await.unwrap();
     assert_eq!(tokens.status().epoch(), 2);
+}
+
+/// Whoever looks on another thread may see it at any time.
+#[tokio::test(start_paused = true)]
+async fn when_a_token_is_told_the_status_says_already_when_it_is_due() {
+    let source = Script::tokens(HOUR);
+    // It was asked for when the fetch began, ten seconds before it is here.
+    source.then([Step::Take(secs(10), Box::new(Step::Token(HOUR)))]);
+    let handle = Arc::new(OnceLock::<TokenHandle>::new());
+    let due_in = Arc::new(Mutex::new(None));
+    let observer = {
+        let (handle, due_in) = (handle.clone(), due_in.clone());
+        move |event: &Event<'_>| {
+            if let Event::Obtained { .. } = event {
+                let next = handle.get().unwrap().status().next_attempt().unwrap();
+                *due_in.lock().unwrap() = next.checked_duration_since(Instant::now());
+            }
+        }
+    };
+    let tokens = TokenHandle::builder(source).observer(observer).spawn();
+    handle.set(tokens.clone()).unwrap();
+    tokens.ready().await.unwrap();
+    let due_in = due_in.lock().unwrap().expect("it is due later");
+    assert!((secs(2690)..=secs(3050)).contains(&due_in), "{due_in:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_token_is_fetched_nobody_is_told_again_of_what_is_the_same() {
+    let source = Script::tokens(HOUR);
+    source.then([Step::Take(secs(20), Box::new(Step::Token(HOUR)))]);
+    let tokens = TokenHandle::spawn(source);
+    settle().await;
+    let mut status = tokens.subscribe();
+    assert!(status.borrow_and_update().is_fetching());
+    // Each of them makes the refresher look again, and none needs to be woken for it.
+    let waiting: JoinSet<_> = (0..10)
+        .map(|_| {
+            let tokens = tokens.clone();
+            async move { value(&tokens).await }
+        })
+        .collect();
+    settle().await;
+    sleep(secs(1)).await;
+    assert!(!status.has_changed().unwrap());
+    waiting.join_all().await;
 }

@@ -240,3 +240,19 @@ async fn sources_around_sources_pass_it_on() {
         assert_eq!(current(&tokens).unwrap(), "theirs");
     }
 }
+
+/// It had been told that the token is merely due.
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_the_source_is_asked_anew_with_the_reason() {
+    let source = Source::new("mine", []);
+    let tokens = source.spawn();
+    tokens.ready().await.unwrap();
+    // Within the pace of fetches, so that none comes in between.
+    sleep(Duration::from_millis(10)).await;
+    tokens.reject(1);
+    sleep(Duration::from_millis(10)).await;
+    let state = source.state();
+    let reasons: Vec<_> = state.calls.iter().map(|(_, cx)| cx.reason).collect();
+    assert_eq!(reasons, [FetchReason::Due, FetchReason::Rejected]);
+    assert_eq!((state.listening, state.fetched), (1, 1));
+}

@@ -177,3 +177,49 @@ async fn rfr_11_the_length_of_a_body_is_known_both_times() {
     let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
     assert_eq!(again.body().size_hint().exact(), Some(1), "nothing of it was read");
 }
+
+#[tokio::test]
+async fn a_body_that_has_ended_says_so_both_times() {
+    let empty = Full::new(Bytes::new());
+    let (sent, kept) = Buffered::up_to(64).keep(Request::new(empty));
+    assert!(sent.body().is_end_stream(), "or an empty body would be sent as one of no known end");
+    drop(sent);
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    assert!(again.body().is_end_stream());
+
+    let (sent, kept) = Buffered::up_to(64).keep(Request::new(Full::new(Bytes::from_static(b"x"))));
+    let mut body = sent.into_body();
+    assert!(!body.is_end_stream());
+    body.frame().await.unwrap().unwrap();
+    assert!(body.is_end_stream());
+    drop(body);
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    assert!(!again.body().is_end_stream(), "what was sent is sent again");
+}
+
+#[tokio::test]
+async fn f20_of_a_body_that_has_outgrown_its_bound_nothing_is_held() {
+    /// Counts in how many hands the bytes are.
+    struct Counted(&'static [u8], #[expect(dead_code, reason = "it is counted")] Arc<()>);
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            self.0
+        }
+    }
+    let owned = Arc::new(());
+    let (small, large) = (&b"small"[..], &b"larger than the bound"[..]);
+    let each = owned.clone();
+    let frames = [small, large, small].into_iter().map(move |piece| {
+        Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Counted(piece, each.clone()))))
+    });
+    let body = StreamBody::new(tokio_stream::iter(frames));
+    let (sent, kept) = Buffered::up_to(16).keep(Request::new(body));
+    let mut body = sent.into_body();
+    // Two are here: this one, and the one that the pieces to come are made of.
+    let held = || Arc::strong_count(&owned) - 2;
+    for expected in [1, 0, 0] {
+        drop(body.frame().await.unwrap().unwrap());
+        assert_eq!(held(), expected);
+    }
+    drop(kept);
+}

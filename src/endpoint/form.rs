@@ -200,6 +200,25 @@ mod tests {
         assert_eq!(body(&form), "x=%20%25%26%2B%C2%A3%E2%82%AC");
     }
 
+    #[cfg(feature = "store")]
+    #[test]
+    fn f57_what_is_public_of_a_form_is_all_but_its_secrets() {
+        let mut form = Form::default();
+        form.set("grant_type", "refresh_token");
+        form.set_secret("refresh_token", Secret::from("hunter2"));
+        form.add("resource", "https://one.example");
+        form.add("resource", "https://two.example");
+        assert_eq!(
+            form.public().collect::<Vec<_>>(),
+            [
+                ("grant_type", "refresh_token"),
+                ("resource", "https://one.example"),
+                ("resource", "https://two.example")
+            ]
+        );
+        assert_eq!(form.secrets().map(Secret::expose).collect::<Vec<_>>(), ["hunter2"]);
+    }
+
     #[test]
     fn f57_a_secret_is_found_raw_and_encoded() {
         let redactor = Redactor::new([&Secret::from("p@ss w+rd"), &Secret::from("p@ss")]);

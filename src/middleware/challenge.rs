@@ -422,6 +422,11 @@ mod tests {
         let half = format!("Bearer realm={}", "x".repeat(9_000));
         assert!(Challenges::read(&fields(&[half.as_bytes()])).is_ok());
         assert_eq!(Challenges::read(&fields(&[half.as_bytes(), half.as_bytes()])), Err(Malformed));
+        // Over all lines together, to the byte.
+        let exactly = [&b"Basic"[..], &[b','; FIELD_CAP - 5]];
+        assert!(Challenges::read(&fields(&exactly)).is_ok());
+        let more = [&b"Basic"[..], &[b','; FIELD_CAP - 4]];
+        assert_eq!(Challenges::read(&fields(&more)), Err(Malformed));
     }
 
     #[test]

@@ -214,6 +214,18 @@ mod tests {
         assert_eq!(plan(at(4595, 4285), &facts), Plan::Expire(1));
     }
 
+    #[test]
+    fn f50_a_wall_clock_that_is_corrected_by_as_much_as_it_may_has_not_jumped() {
+        let (baseline, now) = (at(1000, 5000), at(1010, 5010));
+        let moved = |by: Duration| {
+            let ahead = Moment { wall: now.wall + by, ..now };
+            let behind = Moment { wall: now.wall - by, ..now };
+            (jumped(baseline, ahead), jumped(baseline, behind))
+        };
+        assert_eq!(moved(JUMP), (false, false));
+        assert_eq!(moved(JUMP + Duration::from_nanos(1)), (true, true));
+    }
+
     proptest::proptest! {
         #[test]
         fn f50_no_clock_makes_a_plan_panic_or_a_life_longer(

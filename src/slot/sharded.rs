@@ -136,4 +136,28 @@ mod tests {
         drop(clone);
         assert_eq!(Arc::strong_count(&value), 1);
     }
+
+    #[test]
+    fn there_is_a_shard_for_each_core_up_to_a_bound() {
+        let cores = available_parallelism().map_or(1, usize::from);
+        assert!(shard_count().is_power_of_two());
+        assert!((cores.min(MAX_SHARDS)..=MAX_SHARDS).contains(&shard_count()));
+    }
+
+    #[test]
+    fn threads_take_turns_over_all_shards() {
+        let mut used = vec![0; shard_count()];
+        for _ in 0..4 * shard_count() {
+            // A shard that is out of range would not be a place in this list.
+            used[thread::spawn(this_shard).join().unwrap()] += 1;
+        }
+        // Other tests may have threads of their own between these.
+        assert!(used.iter().all(|threads| (1..=16).contains(threads)), "{used:?}");
+        assert_eq!(this_shard(), this_shard(), "a thread stays where it is");
+    }
+
+    #[test]
+    fn debug_shows_the_value_alone() {
+        assert_eq!(format!("{:?}", Sharded::new(|| Some("value"))), r#"Some("value")"#);
+    }
 }

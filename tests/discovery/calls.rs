@@ -1,11 +1,21 @@
 //! Revocation and introspection, one call each.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
+use http::Request;
 use serde_json::json;
 use tokio::time::Instant;
+use tower::service_fn;
 use tower_oauth::{
-    ClientAuth, ConfigError, ErrorKind, Introspection, Revocation, TokenSet,
+    ClientAuth, ConfigError, ErrorKind, Introspection, Revocation, TokenSet, Transport,
     testing::AuthorizationServer,
 };
 
@@ -63,6 +73,36 @@ async fn rev_01_a_busy_server_is_asked_once_more_when_it_says() {
     assert_eq!(internet.count(REVOKE), 2);
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_millis(5100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rev_01_there_is_time_to_come_back_within_half_a_minute() {
+    let internet = Internet::default();
+    internet.put(REVOKE, with_header(reply(503, ""), "retry-after", "30"));
+    let error = revocation(&internet).revoke_access_token("a1").await.unwrap_err();
+    assert_eq!((error.kind(), internet.count(REVOKE)), (ErrorKind::Server, 2));
+}
+
+/// Two attempts of 15 s, and the wait between them: a minute.
+#[tokio::test(start_paused = true)]
+async fn rev_01_a_server_that_wants_all_the_time_there_is_is_not_waited_for() {
+    for (wait, requests) in [("59", 2), ("60", 1)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let busy = {
+            let asked = asked.clone();
+            // At once, so that the clocks stand still.
+            Transport::new(service_fn(move |_: Request<Bytes>| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                let busy = with_header(reply(503, ""), "retry-after", wait).unwrap();
+                async move { Ok::<_, Infallible>(busy) }
+            }))
+        };
+        let revocation = Revocation::builder(REVOKE, auth()).transport(busy).build().unwrap();
+        let started = Instant::now();
+        revocation.revoke_access_token("a1").await.unwrap_err();
+        assert_eq!(asked.load(Ordering::Relaxed), requests);
+        assert_eq!(started.elapsed().is_zero(), requests == 1, "{:?}", started.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,10 +204,9 @@ async fn rev_01_rev_02_a_token_is_active_until_it_is_revoked() {
     let server = AuthorizationServer::in_process();
     server.client("orders", "hunter2");
     let transport = || {
-        tower_oauth::Transport::new(tower::util::MapRequest::new(
-            server.service(),
-            |request: http::Request<bytes::Bytes>| request.map(http_body_util::Full::new),
-        ))
+        Transport::new(tower::util::MapRequest::new(server.service(), |request: Request<Bytes>| {
+            request.map(http_body_util::Full::new)
+        }))
     };
     let url = |path| format!("{}/{path}", server.url());
     let introspection = Introspection::builder(url("introspect"), auth());

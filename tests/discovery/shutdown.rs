@@ -16,7 +16,7 @@ use tower_oauth::{
     TokenHandle, TokenSet, TokenSource, source_fn,
 };
 
-use crate::fake::{Internet, REVOKE, TOKEN, reply};
+use crate::fake::{Internet, METADATA, REVOKE, TOKEN, reply};
 
 fn rotating(internet: &Internet) -> RefreshToken {
     let body = r#"{"access_token":"a2","token_type":"Bearer","refresh_token":"r2"}"#;
@@ -209,4 +209,28 @@ async fn each_source_of_a_chain_revokes_what_it_gave() {
     plain.ready().await.unwrap();
     let error = plain.shutdown().revoke().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
+}
+
+/// What is not needed to revoke must not keep it from being done.
+#[tokio::test(start_paused = true)]
+async fn rev_01_an_endpoint_that_is_configured_is_looked_up_only_for_the_clients_method() {
+    const OWN: &str = "https://idp.example/own-revocation";
+    let methods = json!({ "revocation_endpoint_auth_methods_supported": ["client_secret_post"] });
+    for (auth, urls, credentials) in [
+        (ClientAuth::basic("orders", "s"), vec![OWN, OWN], "header"),
+        (ClientAuth::secret("orders", "s"), vec![METADATA, OWN, OWN], "secret"),
+    ] {
+        let internet = Internet::with_issuer(&methods);
+        internet.put(OWN, reply(200, ""));
+        let source = RefreshToken::builder(internet.discovery(), auth, "r1")
+            .revocation_endpoint(OWN)
+            .transport(internet.transport())
+            .build()
+            .unwrap();
+        let mut cx = FetchContext::first();
+        cx.previous = Some(Arc::new(TokenSet::bearer("a1").unwrap().with_refresh_token("r1")));
+        source.revoke(cx).await.unwrap();
+        assert_eq!(internet.urls(), urls);
+        assert_eq!(internet.seen().last().unwrap().credentials(), [credentials]);
+    }
 }

@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -10,7 +16,7 @@ use tower_oauth::{
     BoxError, Buffered, CloneRequest, Error, ErrorKind, OAuthLayer, Origins, TokenHandle, TokenPool,
 };
 
-use super::server::{API, Seen, Server, answer, client_credentials, honest, key};
+use super::server::{API, Seen, Server, answer, client_credentials, honest, key, verified};
 
 /// A client with a token, the authorization server, and the API.
 struct Setup {
@@ -273,6 +279,58 @@ async fn dpo_03_a_path_alone_is_at_the_one_origin_or_an_error() {
     assert_eq!(s.api.count(), 1, "nothing is sent without a proof");
 }
 
+/// A client below may have followed a redirect.
+#[cfg(feature = "reqwest")]
+#[tokio::test(start_paused = true)]
+async fn dpo_09_a_nonce_of_another_server_is_not_sent_to_the_api() {
+    use reqwest::ResponseBuilderExt;
+
+    let s = Setup::new(ok).await;
+    let answers = ["https://other.example/login", "https://api.example/a", "https://api.example/a"];
+    let (seen, calls) = (Arc::new(Mutex::new(Vec::new())), AtomicUsize::new(0));
+    let below = {
+        let (seen, calls) = (seen.clone(), Arc::new(calls));
+        tower::service_fn(move |request: reqwest::Request| {
+            let proof = verified(request.headers()["dpop"].to_str().unwrap()).1;
+            seen.lock().unwrap().push(proof["nonce"].as_str().map(str::to_owned));
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            let response = Response::builder()
+                .header("dpop-nonce", format!("n{call}"))
+                .url(answers[call].parse().unwrap());
+            async move { Ok::<_, BoxError>(reqwest::Response::from(response.body("").unwrap())) }
+        })
+    };
+    let client = s.layer().layer(below);
+    for _ in 0..3 {
+        let request = reqwest::Request::new(Method::GET, API.parse().unwrap());
+        client.clone().oneshot(request).await.unwrap();
+    }
+    assert_eq!(*seen.lock().unwrap(), [None, None, Some("n1".to_owned())]);
+}
+
+/// As an unbound one: nothing waits for the future to be polled, and the ready service is used.
+#[tokio::test(start_paused = true)]
+async fn a_tenants_bound_token_at_hand_is_sent_without_waiting() {
+    let issuer = honest();
+    let server = issuer.clone();
+    let pool = TokenPool::builder(move |_: &u8| client_credentials(&server, &key())).spawn();
+    pool.token(&1).await.unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let below = {
+        let sent = sent.clone();
+        tower::service_fn(move |request: Request<String>| {
+            assert!(request.headers().contains_key("dpop"));
+            sent.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, BoxError>(Response::new(String::new())) }
+        })
+    };
+    let layer = OAuthLayer::keyed(pool, API.parse().unwrap(), |_: &Request<String>| Some(1_u8));
+    let mut client = layer.layer(below);
+    let response = ServiceExt::<Request<String>>::ready(&mut client).await.unwrap().call(get(API));
+    assert_eq!(sent.load(Ordering::Relaxed), 1);
+    response.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn inj_04_a_foreign_origin_sees_neither_token_nor_proof() {
     let s = Setup::new(ok).await;
@@ -323,7 +381,7 @@ async fn a_token_makes_proofs_for_what_is_not_behind_the_layer() {
     let token = s.tokens.token().await.unwrap();
     let uri = "wss://api.example/stream?a".parse().unwrap();
     let proof = token.dpop_proof(&Method::GET, &uri).unwrap().unwrap();
-    let (_, claims) = super::server::verified(proof.to_str().unwrap());
+    let (_, claims) = verified(proof.to_str().unwrap());
     assert_eq!(claims["htu"], "wss://api.example/stream");
     assert_eq!(claims["ath"], hash("token-1"));
     assert!(token.dpop_proof(&Method::GET, &"/stream".parse().unwrap()).is_err());

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Ready, ready},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
@@ -12,7 +13,7 @@ use tower::{Service, ServiceExt};
 use tower_layer::Layer;
 use tower_oauth::{
     BoxError, CloneRequest, Error, ErrorKind, ExistingAuthorization, ForeignOrigin,
-    KeyedOAuthLayer, MissingKey, OAuthLayer, TokenPool,
+    KeyedOAuthLayer, MissingKey, OAuthLayer, TokenPool, observe::Event,
 };
 
 use crate::{
@@ -141,6 +142,28 @@ async fn f16_a_refused_token_is_renewed_for_its_tenant_alone_and_the_request_sen
     assert_eq!(send(&client, get(API, Some(2))).await.unwrap().status(), 401);
     assert_eq!(send(&client, get(API, Some(2))).await.unwrap().status(), 200);
     assert_eq!((scripts.of(&1).count(), scripts.of(&2).count()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f16_a_request_that_is_sent_again_is_told_as_its_tenants() {
+    let scripts = Scripts::<u32>::tokens(HOUR);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observer = {
+        let told = told.clone();
+        move |tenant: &u32, event: &Event<'_>| {
+            if let Event::Replayed { status } = event {
+                told.lock().unwrap().push((*tenant, *status));
+            }
+        }
+    };
+    let pool = scripts.builder().tenant_observer(observer).spawn();
+    let api = Api::new();
+    api.accept(|token| token != "Bearer 2/token-1");
+    let client = layer(&pool).replay(CloneRequest).layer(api.clone());
+    for tenant in [1, 2, 1] {
+        assert_eq!(send(&client, get(API, Some(tenant))).await.unwrap().status(), 200);
+    }
+    assert_eq!(*told.lock().unwrap(), [(2, 200)]);
 }
 
 #[tokio::test(start_paused = true)]

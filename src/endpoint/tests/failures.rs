@@ -205,3 +205,17 @@ fn what_is_wrong_is_said_in_words_that_help() {
     let text = error(408, JSON, "{}").to_string();
     assert!(text.contains("gave up waiting"), "{text}");
 }
+
+#[test]
+fn f07_a_client_without_a_secret_is_not_told_to_check_one() {
+    let (rules, none) = (LENIENT, Scopes::default());
+    let refused = answer(401, JSON, r#"{"error":"invalid_client"}"#);
+    let message = |method| {
+        let reading = Reading { method, ..reading(&rules, &none) };
+        read(&refused, &reading, || Redactor::new([])).unwrap_err().to_string()
+    };
+    let public = message("none");
+    assert!(public.contains("registered as a public client"), "{public}");
+    assert!(!public.contains("secret"), "{public}");
+    assert!(message("client_secret_basic").contains("the secret"));
+}

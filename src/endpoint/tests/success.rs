@@ -307,3 +307,14 @@ fn trs_05_a_refresh_token_that_is_no_text_is_none_unless_read_strictly() {
         assert_eq!(strict(&body).unwrap_err().kind(), ErrorKind::MalformedResponse, "{value}");
     }
 }
+
+#[test]
+fn trs_05_the_first_second_of_2001_is_an_instant_and_one_before_it_a_lifetime() {
+    let rules = Rules { max_lifetime: Duration::MAX, ..LENIENT };
+    let lifetime = |expires_on: u64| {
+        let body = bearer(&format!(r#","expires_on":{expires_on}"#));
+        read_with(&rules, &answer(200, JSON, body)).unwrap().lifetime()
+    };
+    assert_eq!(lifetime(978_307_199), seconds(978_307_199));
+    assert_eq!(lifetime(978_307_200), seconds(0), "it is long past");
+}

@@ -111,3 +111,13 @@ fn f29_readers_see_whole_tokens_of_their_own_slot() {
         });
     });
 }
+
+#[test]
+fn f57_debug_names_the_epoch_and_shows_no_token() {
+    let clock = SystemClock::new();
+    let slot = Slot::new(Arc::new(clock));
+    assert_eq!(format!("{slot:?}"), "Slot { current: None, .. }");
+    slot.publish(7, token("kanarienvogel"), an_hour(&clock)).unwrap();
+    assert_eq!(format!("{slot:?}"), "Slot { current: Some(Entry { epoch: 7, .. }), .. }");
+    assert_eq!(format!("{:?}", slot.peek().unwrap()), "Entry { epoch: 7, .. }");
+}
