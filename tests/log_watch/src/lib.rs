@@ -32,7 +32,7 @@ fn patterns() -> &'static RegexSet {
 }
 
 /// Whether a line of a log holds a secret.
-fn holds_secret(line: &[u8]) -> bool {
+pub fn holds_secret(line: &[u8]) -> bool {
     patterns().is_match(line)
 }
 
@@ -80,34 +80,4 @@ impl log::Log for Watch {
     }
 
     fn flush(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::holds_secret;
-
-    #[test]
-    fn secrets_are_found_and_the_names_of_things_are_not() {
-        for secret in [
-            "token = at-1-a1B2c3D4e5F6g7H8i9J0k1L2",
-            "authorization: Basic b3JkZXJzOmdYMWZCYXQzYlY=",
-            "\"authorization\": \"bearer 2YotnFZFEjr1zCsicMWp\"",
-            "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJvcmRlcnMifQ.c2lnbmF0dXJl",
-            "grant_type=refresh_token&refresh_token=tGzv3JOkF0XG5Qx2TlKWIA",
-            r#"{"access_token":"2YotnFZFEjr1zCsicMWpAA"}"#,
-            r#""{\"access_token\": \"2YotnFZFEjr1zCsicMWpAA\"}""#,
-        ] {
-            assert!(holds_secret(secret.as_bytes()), "{secret}");
-        }
-        for other in [
-            "the bearer token expires in 3600 s",
-            "client_secret_basic was used",
-            "Basic authentication",
-            "grant_type=client_credentials",
-            "authorization: Sensitive",
-            "the answer has no \"access_token\"",
-        ] {
-            assert!(!holds_secret(other.as_bytes()), "{other}");
-        }
-    }
 }
