@@ -64,7 +64,7 @@ async fn trs_03_the_builder_passes_its_rules_on() {
 }
 
 #[tokio::test]
-async fn trs_07_a_lifetime_is_a_year_at_most_unless_told_otherwise() {
+async fn trs_07_f11_a_lifetime_is_a_year_at_most_unless_told_otherwise() {
     let fake = Fake::new([json(
         200,
         r#"{"access_token":"t","token_type":"Bearer","expires_in":9999999999}"#,
@@ -91,7 +91,7 @@ async fn trs_09_a_life_counts_from_when_the_request_was_sent() {
 }
 
 #[tokio::test]
-async fn trs_10_the_scopes_that_were_asked_for_are_granted_unless_the_answer_says_otherwise() {
+async fn trs_10_f14_the_scopes_that_were_asked_for_are_granted_unless_the_answer_says_otherwise() {
     let narrower = r#"{"access_token":"t","token_type":"Bearer","scope":"a"}"#;
     for (reply, scopes) in [(granted(), "a b"), (json(200, narrower), "a")] {
         let fake = Fake::new([reply]);

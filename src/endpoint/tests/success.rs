@@ -13,7 +13,7 @@ fn trs_01_a_success_needs_a_token_that_is_a_string() {
 }
 
 #[test]
-fn trs_02_the_token_type_is_compared_without_case_and_an_unknown_one_is_not_used() {
+fn trs_02_f14_the_token_type_is_compared_without_case_and_an_unknown_one_is_not_used() {
     for name in ["bearer", "Bearer", "BEARER"] {
         let body = format!(r#"{{"access_token":"t","token_type":"{name}"}}"#);
         assert_eq!(json(&body).unwrap().token_type(), TokenType::Bearer);
@@ -60,12 +60,12 @@ fn trs_03_a_missing_type_is_an_error_unless_bearer_is_assumed() {
 }
 
 #[test]
-fn trs_04_a_missing_lifetime_is_unknown_and_not_zero() {
+fn trs_04_f11_a_missing_lifetime_is_unknown_and_not_zero() {
     assert_eq!(json(&bearer("")).unwrap().lifetime(), None);
 }
 
 #[test]
-fn trs_05_lifetimes_come_in_many_forms() {
+fn trs_05_f11_lifetimes_come_in_many_forms() {
     for (value, lifetime) in [
         (r#""3599""#, seconds(3599)),
         ("3599.9", seconds(3599)),
@@ -85,7 +85,7 @@ fn trs_05_lifetimes_come_in_many_forms() {
 }
 
 #[test]
-fn trs_06_a_lifetime_of_nothing_or_less_is_nothing() {
+fn trs_06_f11_a_lifetime_of_nothing_or_less_is_nothing() {
     for value in ["0", "-1", "-1e300", "\"-5\"", "0.5"] {
         let token = json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap();
         assert_eq!(token.lifetime(), Some(Duration::ZERO), "{value}");
@@ -93,7 +93,7 @@ fn trs_06_a_lifetime_of_nothing_or_less_is_nothing() {
 }
 
 #[test]
-fn trs_07_absurd_lifetimes_are_clamped() {
+fn trs_07_f11_absurd_lifetimes_are_clamped() {
     for value in ["1e18", "9223372036854775808", "18446744073709551615", "9999999999", "1e308"] {
         let token = json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap();
         assert_eq!(token.lifetime(), Some(LENIENT.max_lifetime), "{value}");
@@ -163,7 +163,7 @@ fn trs_08_absolute_times_are_judged_by_the_servers_own_date() {
 }
 
 #[test]
-fn trs_10_an_absent_scope_is_the_requested_one_and_a_present_one_replaces_it() {
+fn trs_10_f14_an_absent_scope_is_the_requested_one_and_a_present_one_replaces_it() {
     assert_eq!(json(&bearer("")).unwrap().scopes(), Some(&scopes(&["a", "b"])));
     let narrower = json(&bearer(r#","scope":"a""#)).unwrap();
     assert_eq!(narrower.scopes(), Some(&scopes(&["a"])));
