@@ -340,7 +340,7 @@ async fn rfr_06_an_ended_grant_is_reported_and_nothing_starts_by_itself() {
     assert!(source.last().previous.is_some());
 }
 
-/// Every issued token is dead on arrival, for a day.
+/// Every issued token is dead on arrival, or nearly, for two hours.
 #[tokio::test(start_paused = true)]
 async fn f11_f12_trs_06_tokens_without_a_life_are_fetched_at_a_steady_pace() {
     for (lifetime, least, most) in [(0, 14_100, 14_401), (5, 1_600, 2_100)] {

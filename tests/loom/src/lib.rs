@@ -103,6 +103,17 @@ impl Shared {
         }
     }
 
+    /// `Shared::publish`, of the next token; or of the token `same` once more, which keeps its epoch
+    /// if it is there still.
+    pub fn publish(&self, same: u64, next: u64) {
+        let inbox = self.inbox.lock().unwrap();
+        let epoch = if same != EMPTY && self.read() == same { same } else { next };
+        // arc-swap stores by a swap as well.
+        self.current.swap(epoch, Ordering::AcqRel);
+        drop(inbox);
+        self.status.send();
+    }
+
     /// The refresher, up to the publication of so many tokens. It fetches when it is asked to, or
     /// when it holds none; a wake-up without a reason changes nothing.
     pub fn refresher(&self, mut held: u64, publications: u64) {
@@ -116,9 +127,7 @@ impl Shared {
             if held == EMPTY || asked.refresh {
                 epoch += 1;
                 held = epoch;
-                // arc-swap stores by a swap as well.
-                self.current.swap(epoch, Ordering::AcqRel);
-                self.status.send();
+                self.publish(EMPTY, epoch);
             } else {
                 self.wake.notified();
             }

@@ -38,6 +38,19 @@ fn a_refused_token_is_not_read_again_and_its_successor_comes() {
 }
 
 #[test]
+fn a_token_that_is_given_again_while_it_is_refused_does_not_come_back() {
+    model(|| {
+        let shared = Arc::new(Shared::holding(1));
+        let refresher = shared.clone();
+        let refresher = thread::spawn(move || refresher.publish(1, 2));
+        assert_eq!(shared.reject(1), Rejection::Accepted);
+        assert_ne!(shared.read(), 1);
+        refresher.join().unwrap();
+        assert_ne!(shared.read(), 1);
+    });
+}
+
+#[test]
 fn a_late_report_leaves_a_newer_token_alone() {
     model(|| {
         let (shared, refresher) = start(1);
