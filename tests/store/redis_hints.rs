@@ -2,9 +2,15 @@
 
 use std::{process::Command, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tower_oauth::{
-    TokenHandle,
+    FetchContext, TokenHandle, TokenSource as _,
+    observe::FetchReason,
     store::{Persisted, RedisStore, RedisStoreBuilder},
     testing::AuthorizationServer,
 };
@@ -114,12 +120,85 @@ async fn f46_a_subscriber_whose_connection_breaks_comes_back_and_looks_what_it_m
     }
     // And when all of Redis was away.
     redis.stop();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(500)).await;
     redis.resume();
     subscribers(&redis, 2).await;
     second.adopts(&first.renew().await).await;
     assert_eq!(server.token_request_count(), 5);
     assert_eq!(second.events.count("Failed"), 0, "{}", second.events.all());
+}
+
+/// A way to a server that can be lost: nothing passes any more over the connections that there are,
+/// and nobody closes them.
+struct Way {
+    url: String,
+    lost: watch::Sender<()>,
+}
+
+impl Way {
+    async fn to(redis: &RedisServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let (lost, port) = (watch::Sender::new(()), redis.port());
+        let until_lost = lost.subscribe();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut until_lost = until_lost.clone();
+                until_lost.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = until_lost.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { url, lost }
+    }
+
+    fn lose(&self) {
+        self.lost.send_replace(());
+    }
+}
+
+/// One call finds it out, or whoever does not wait for its end.
+#[tokio::test]
+async fn f43_a_way_to_redis_that_is_lost_costs_one_call() {
+    let (redis, server) = (RedisServer::start(), strict());
+    let way = Way::to(&redis).await;
+    let store = RedisStore::builder(&*way.url, ring()).build().unwrap();
+    let source = Persisted::new(client_credentials(&server), store.clone());
+    let mut cx = FetchContext::first();
+    for patience in [Duration::from_secs(10), Duration::from_millis(100)] {
+        source.fetch(cx.clone()).await.unwrap();
+        way.lose();
+        cx.reason = FetchReason::Requested;
+        let forgotten = timeout(patience, source.forget()).await;
+        assert!(!forgotten.is_ok_and(|forgotten| forgotten.is_ok()), "the way was not lost");
+        source.forget().await.unwrap();
+    }
+}
+
+/// Half a minute, in which nothing is heard and nothing is noticed either.
+#[tokio::test]
+async fn f46_a_way_to_redis_that_is_lost_without_a_word_is_noticed() {
+    let (redis, server) = (RedisServer::start(), strict());
+    let way = Way::to(&redis).await;
+    let first = Replica::start(&server, &redis.url()).await;
+    let second = Replica::start(&server, &way.url).await;
+    subscribers(&redis, 2).await;
+    server.reset_ledger();
+    way.lose();
+    let token = first.renew().await;
+    let started = Instant::now();
+    while second.token() != token {
+        // By itself it would look for another one only when its own is due.
+        assert!(started.elapsed() < Duration::from_secs(50), "it hears nothing");
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() > Duration::from_secs(10), "the way was not lost");
+    assert_eq!(server.token_request_count(), 1);
 }
 
 #[tokio::test]
@@ -139,7 +218,7 @@ async fn f46_messages_that_are_doubled_reordered_or_bogus_cause_no_token_request
     }
     let long = "9".repeat(100_000);
     redis.cli(&["PUBLISH", &channel, &long]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(reads(&redis), before, "there was nothing new in them");
     // A flood of what may be true: a look now and then.
     let mut flood = Command::new("redis-cli");
@@ -148,7 +227,7 @@ async fn f46_messages_that_are_doubled_reordered_or_bogus_cause_no_token_request
     let mut flood = flood.spawn().unwrap();
     let started = Instant::now();
     until("the end of the flood", || flood.try_wait().unwrap().is_some()).await;
-    tokio::time::sleep(Duration::from_secs(3).saturating_sub(started.elapsed())).await;
+    sleep(Duration::from_secs(3).saturating_sub(started.elapsed())).await;
     let (looks, seconds) =
         (reads(&redis) - before, usize::try_from(started.elapsed().as_secs()).unwrap());
     assert!((2..=2 * (2 + seconds)).contains(&looks), "{looks} reads in {seconds} s");

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -69,7 +69,7 @@ struct Inner {
     client: Client,
     settings: Settings,
     scripts: Scripts,
-    connection: Mutex<Option<ConnectionManager>>,
+    connection: Connection,
     hints: Hints,
 }
 
@@ -112,7 +112,7 @@ impl RedisStore {
 
     /// The connection, which is made when it is first used, and anew after it broke.
     fn connection(&self) -> Result<ConnectionManager, Error> {
-        let mut connection = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = lock(&self.0.connection);
         if let Some(connection) = &*connection {
             return Ok(connection.clone());
         }
@@ -130,23 +130,28 @@ impl RedisStore {
     /// Runs a script; once more if the connection turns out to be broken, as it may have been for
     /// long. The second time finds what the first one did.
     async fn call<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
-        let first = script.invoke_async(&mut self.connection()?).await;
+        let first = self.invoke(script).await?;
         match first {
             Err(error) if error.is_io_error() && !error.is_timeout() => {}
-            outcome => return self.look(outcome),
+            outcome => return outcome.map_err(failed),
         }
-        let second = script.invoke_async(&mut self.connection()?).await;
-        self.look(second)
+        self.invoke(script).await?.map_err(failed)
     }
 
-    /// After a failover the old master refuses writes, and its name may lead to the new one.
-    fn look<T>(&self, outcome: RedisResult<T>) -> Result<T, Error> {
-        outcome.map_err(|error| {
-            if error.kind() == RedisErrorKind::Server(ServerErrorKind::ReadOnly) {
-                *self.0.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-            failed(error)
-        })
+    /// Runs a script once. The connection stays only if an answer comes that the next call can use
+    /// as well.
+    async fn invoke<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<RedisResult<T>, Error> {
+        let mut connection = self.connection()?;
+        let mut answer = Answer { connection: &self.0.connection, is_good: false };
+        let outcome = script.invoke_async(&mut connection).await;
+        answer.is_good = !outcome.as_ref().is_err_and(|error| {
+            // After a failover the old master refuses writes, and its name may lead to the new one.
+            error.kind() == RedisErrorKind::Server(ServerErrorKind::ReadOnly) || error.is_timeout()
+        });
+        Ok(outcome)
     }
 
     /// Takes the lease, and reads the record as it was then.
@@ -203,6 +208,27 @@ impl RedisStore {
 
     fn place<'a>(&'a self, key: &'a Key) -> Place<'a> {
         Place { store: &self.0.settings.prefix, key, field: "record" }
+    }
+}
+
+type Connection = Mutex<Option<ConnectionManager>>;
+
+fn lock(connection: &Connection) -> MutexGuard<'_, Option<ConnectionManager>> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wait for an answer. If none comes, or whoever wants it gives up first, the connection is not
+/// used again: nobody says so when the way to the server is gone.
+struct Answer<'a> {
+    connection: &'a Connection,
+    is_good: bool,
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        if !self.is_good {
+            *lock(self.connection) = None;
+        }
     }
 }
 
