@@ -136,6 +136,7 @@ struct Way {
 }
 
 impl Way {
+    #[allow(clippy::disallowed_methods, reason = "tests spawn")]
     async fn to(redis: &RedisServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
