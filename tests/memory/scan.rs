@@ -25,6 +25,7 @@ impl Canary {
     }
 
     /// A secret of this value.
+    #[cfg(feature = "private-key-jwt")]
     pub(crate) fn of(name: &'static str, value: &[u8]) -> Self {
         Self { name, disguised: value.iter().map(|byte| byte ^ DISGUISE).collect() }
     }
