@@ -3,6 +3,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use tokio::time::Instant;
+
 use super::{
     ledger::Outcome,
     life::Phase,
@@ -69,7 +71,7 @@ where
         let mut ledger = self.ledger();
         // As in `refresh`, a token that is given again keeps its epoch.
         let same = outcome.as_ref().ok().and_then(|token| tenant.slot.holding(token));
-        let epoch = same.as_ref().map_or_else(|| ledger.next_epoch(), |entry| entry.epoch());
+        let (epoch, obtained) = same.unwrap_or_else(|| (ledger.next_epoch(), Instant::now()));
         // A tenant that was removed meanwhile takes nothing back.
         let Some(node) = ledger.node(id) else { return };
         let life = &mut node.life;
@@ -77,7 +79,7 @@ where
         // Wiped after the lock is given back.
         let replaced = life.previous.clone();
         let result = outcome
-            .and_then(|token| life.publish(tenant, epoch, token, &begun, rules))
+            .and_then(|token| life.publish(tenant, epoch, obtained, token, &begun, rules))
             .map_err(|error| (life.fail(tenant, &error, now, rules), error));
         let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         if made.is_some() {

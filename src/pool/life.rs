@@ -231,6 +231,7 @@ impl Life {
         &mut self,
         tenant: &Tenant<K>,
         epoch: u64,
+        obtained: Instant,
         token: TokenSet,
         begun: &Begun,
         rules: &Rules,
@@ -243,8 +244,6 @@ impl Life {
         self.previous = Some(token.clone());
         // Before the new token can be used.
         let last_used = self.note(tenant.renew());
-        let same = tenant.slot.holding(&token);
-        let obtained = same.map_or_else(Instant::now, |entry| entry.validity().obtained);
         let validity = Validity { obtained, expires };
         tenant.slot.publish_slim(epoch, token, validity).inspect_err(|_| {
             tenant.touch(last_used);

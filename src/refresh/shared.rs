@@ -125,10 +125,8 @@ impl Shared {
         // So that the token that is there is not taken out meanwhile.
         let _inbox = self.inbox();
         let same = self.slot.holding(&token).filter(|_| reason != FetchReason::StepUp);
-        let (epoch, obtained) = match same {
-            Some(entry) => (entry.epoch(), entry.validity().obtained),
-            None => (self.slot.last_epoch() + 1, Instant::now()),
-        };
+        let (epoch, obtained) =
+            same.unwrap_or_else(|| (self.slot.last_epoch() + 1, Instant::now()));
         self.slot.publish(epoch, token, Validity { obtained, expires })
     }
 

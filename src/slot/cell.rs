@@ -9,6 +9,7 @@ use std::{
 
 use arc_swap::{ArcSwapOption, Guard};
 use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::time::Instant;
 
 #[cfg(feature = "pool")]
 use super::header::single_header;
@@ -64,9 +65,12 @@ impl Slot {
         self.current.load_full()
     }
 
-    /// The current token, good or not, if it is this one.
-    pub(crate) fn holding(&self, token: &TokenSet) -> Option<Arc<Entry>> {
-        self.peek().filter(|entry| entry.token().access_token() == token.access_token())
+    /// The epoch of the current token and when it was obtained, good or not, if it is this one.
+    pub(crate) fn holding(&self, token: &TokenSet) -> Option<(u64, Instant)> {
+        let current = self.current.load();
+        let same = |entry: &&Arc<Entry>| entry.token().access_token() == token.access_token();
+        let entry = current.as_ref().filter(same)?;
+        Some((entry.epoch(), entry.validity().obtained))
     }
 
     /// Publishes a token under this epoch.

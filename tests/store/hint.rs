@@ -11,7 +11,7 @@ use tower_oauth::{
 };
 
 use crate::harness::{
-    Hints, LIFE, Process, TestStore, client_credentials, refresh, server, strict,
+    Hints, LIFE, Process, TestStore, Trouble, client_credentials, refresh, server, strict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -137,32 +137,16 @@ async fn f46_an_older_record_is_not_adopted_whatever_a_hint_says() {
 /// Which of two pairs lives is found out by a renewal, which keeps the other one aside.
 #[tokio::test(start_paused = true)]
 async fn f46_tokens_that_are_in_memory_alone_are_not_given_up_for_a_hint() {
-    let (server, store) = (server(LIFE), hinting(Hints::Always));
-    let initial = server.issue_refresh_token("cli");
-    let other = Process::start(refresh(&server, &*initial), &store);
-    other.token().await.unwrap();
-    let first = store.record();
-    for _ in 0..3 {
-        other.tokens.refresh().await.unwrap();
-    }
-    other.tokens.shutdown().await;
-    let newer = store.record();
-    store.restore(Some(&first));
-    let process = Process::start(refresh(&server, &*initial), &store);
-    process.token().await.unwrap();
-    store.trouble(|trouble| trouble.commits_fail = true);
-    let token = process.tokens.refresh().await.unwrap();
-    assert_eq!(process.events.count("NotSaved"), 1);
-    let before = store.loads();
-    store.restore(Some(&newer));
-    sleep(SECOND * 3).await;
-    assert!(store.loads() > before, "nobody looked");
-    assert_eq!(&process.token().await.unwrap(), token.access_token().expose());
+    stays_while_others_store(WithoutStore::Wait, |trouble| trouble.commits_fail = true).await;
 }
 
 /// As the one before, of tokens that were obtained without the store, and so without its lock.
 #[tokio::test(start_paused = true)]
 async fn f46_tokens_that_were_obtained_without_the_store_are_not_given_up_for_a_hint() {
+    stays_while_others_store(WithoutStore::Spend, |trouble| trouble.reads_fail = true).await;
+}
+
+async fn stays_while_others_store(without_store: WithoutStore, trouble: fn(&mut Trouble)) {
     let (server, store) = (server(LIFE), hinting(Hints::Always));
     let initial = server.issue_refresh_token("cli");
     let other = Process::start(refresh(&server, &*initial), &store);
@@ -175,15 +159,16 @@ async fn f46_tokens_that_were_obtained_without_the_store_are_not_given_up_for_a_
     let newer = store.record();
     store.restore(Some(&first));
     let process = Process::with(refresh(&server, &*initial), &store, |persisted| {
-        persisted.without_store(WithoutStore::Spend)
+        persisted.without_store(without_store)
     });
     process.token().await.unwrap();
-    store.trouble(|trouble| trouble.reads_fail = true);
+    store.trouble(trouble);
     let token = process.tokens.refresh().await.unwrap();
     assert_eq!(process.events.count("NotSaved"), 1);
+    // What is there is seen from here on.
     store.trouble(|trouble| trouble.reads_fail = false);
-    store.restore(Some(&newer));
     let before = store.loads();
+    store.restore(Some(&newer));
     sleep(SECOND * 3).await;
     assert!(store.loads() > before, "nobody looked");
     assert_eq!(&process.token().await.unwrap(), token.access_token().expose());
