@@ -169,12 +169,12 @@ async fn rfr_11_the_length_of_a_body_is_known_both_times() {
     let frame = body.frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap().len(), 12);
     drop(body);
-    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap().unwrap();
     assert_eq!(again.body().size_hint().exact(), Some(12));
 
     let (sent, kept) = Buffered::up_to(64).keep(Request::new(Full::new(Bytes::from_static(b"x"))));
     drop(sent);
-    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap().unwrap();
     assert_eq!(again.body().size_hint().exact(), Some(1), "nothing of it was read");
 }
 
@@ -184,7 +184,7 @@ async fn a_body_that_has_ended_says_so_both_times() {
     let (sent, kept) = Buffered::up_to(64).keep(Request::new(empty));
     assert!(sent.body().is_end_stream(), "or an empty body would be sent as one of no known end");
     drop(sent);
-    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap().unwrap();
     assert!(again.body().is_end_stream());
 
     let (sent, kept) = Buffered::up_to(64).keep(Request::new(Full::new(Bytes::from_static(b"x"))));
@@ -193,7 +193,7 @@ async fn a_body_that_has_ended_says_so_both_times() {
     body.frame().await.unwrap().unwrap();
     assert!(body.is_end_stream());
     drop(body);
-    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap();
+    let again = <Buffered as Replay<Request<Full<Bytes>>>>::again(&kept.unwrap()).unwrap().unwrap();
     assert!(!again.body().is_end_stream(), "what was sent is sent again");
 }
 

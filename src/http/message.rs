@@ -1,3 +1,6 @@
+#[cfg(feature = "reqwest")]
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use http::{Extensions, HeaderMap, Method, StatusCode, Version};
 
 #[cfg(feature = "mtls")]
@@ -31,6 +34,8 @@ pub trait HttpResponse: sealed::SealedResponse {
     fn status(&self) -> StatusCode;
     /// The header fields.
     fn headers(&self) -> &HeaderMap;
+    /// What was noted about the response.
+    fn extensions(&self) -> &Extensions;
     /// What was noted about the response, to be added to.
     fn extensions_mut(&mut self) -> &mut Extensions;
     /// Where the response came from, if it tells: a client that follows redirects may have gone
@@ -117,6 +122,10 @@ impl<B> HttpResponse for http::Response<B> {
         self.headers()
     }
 
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+
     fn extensions_mut(&mut self) -> &mut Extensions {
         self.extensions_mut()
     }
@@ -163,6 +172,10 @@ impl HttpResponse for reqwest::Response {
         self.headers()
     }
 
+    fn extensions(&self) -> &Extensions {
+        self.extensions()
+    }
+
     fn extensions_mut(&mut self) -> &mut Extensions {
         self.extensions_mut()
     }
@@ -183,6 +196,14 @@ fn of_url(url: &reqwest::Url) -> Target<'_> {
     }
 }
 
+/// A number for an origin.
+#[cfg(feature = "reqwest")]
+fn print(Target { scheme, authority }: Target<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (scheme, authority.and_then(Authority::split)).hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(feature = "mtls")]
 fn unsendable(source: reqwest::Error) -> Error {
     Error::new(ErrorKind::Origin, "the request's URL is none that can be sent").with_source(source)
@@ -191,19 +212,36 @@ fn unsendable(source: reqwest::Error) -> Error {
 mod sealed {
     #[cfg(feature = "mtls")]
     use http::Extensions;
+    use http::{Version, header::CONTENT_LENGTH};
 
+    #[cfg(feature = "reqwest")]
+    use super::HttpResponse;
     #[cfg(feature = "mtls")]
     use crate::error::Error;
 
     pub trait SealedRequest {
+        /// A number for the origin, to compare with that of the response; the same one for all
+        /// requests whose responses do not tell where they came from.
+        fn origin_print(&self) -> u64;
+
         /// Changes what is noted about the request.
         #[cfg(feature = "mtls")]
         fn annotate(&mut self, change: impl FnOnce(&mut Extensions)) -> Result<(), Error>;
     }
 
-    pub trait SealedResponse {}
+    pub trait SealedResponse {
+        /// The number of the origin that the response came from, if it tells.
+        fn origin_print(&self) -> Option<u64>;
+
+        /// Whether a connection may be busy until the body was read.
+        fn may_hold_connection(&self) -> bool;
+    }
 
     impl<B> SealedRequest for http::Request<B> {
+        fn origin_print(&self) -> u64 {
+            0
+        }
+
         #[cfg(feature = "mtls")]
         fn annotate(&mut self, change: impl FnOnce(&mut Extensions)) -> Result<(), Error> {
             change(self.extensions_mut());
@@ -211,10 +249,25 @@ mod sealed {
         }
     }
 
-    impl<B> SealedResponse for http::Response<B> {}
+    impl<B> SealedResponse for http::Response<B> {
+        fn origin_print(&self) -> Option<u64> {
+            None
+        }
+
+        fn may_hold_connection(&self) -> bool {
+            // What is short has been read from the connection with the head.
+            let length = self.headers().get(CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            self.version() <= Version::HTTP_11 && length.is_none_or(|length| length > SHORT)
+        }
+    }
 
     #[cfg(feature = "reqwest")]
     impl SealedRequest for reqwest::Request {
+        fn origin_print(&self) -> u64 {
+            super::print(super::of_url(self.url()))
+        }
+
         /// reqwest keeps the extensions of its requests to itself, but takes and gives them when it
         /// converts.
         #[cfg(feature = "mtls")]
@@ -233,5 +286,17 @@ mod sealed {
     }
 
     #[cfg(feature = "reqwest")]
-    impl SealedResponse for reqwest::Response {}
+    impl SealedResponse for reqwest::Response {
+        fn origin_print(&self) -> Option<u64> {
+            HttpResponse::origin(self).map(super::print)
+        }
+
+        /// It has as many connections as it needs.
+        fn may_hold_connection(&self) -> bool {
+            false
+        }
+    }
+
+    /// How long a body is at most that has been read along with the head.
+    const SHORT: u64 = 4096;
 }

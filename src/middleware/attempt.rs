@@ -1,76 +1,48 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::future::poll_fn;
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, StatusCode, Version, header::AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    challenge::{Challenges, Malformed},
+    Origins,
+    answer::{Next, Sent, Tried, note_acceptance, replayed, report},
+    budget::{Budget, Readiness},
     context::Context,
     proof::Prover,
     replay::Replay,
     tokens::Tokens,
-    verdict::{Refused, Verdict, verdict},
 };
 #[cfg(feature = "mtls")]
 use crate::http::bind;
 use crate::{
-    error::{BoxError, Error},
-    http::{HttpRequest, HttpResponse, date},
+    error::{BoxError, Error, ErrorKind},
+    http::{HttpRequest, HttpResponse},
     observe::Event,
-    refresh::{Refusal, Rejection, SteppingUp, Token},
+    refresh::Token,
     slot::Sharded,
-    time::instant_in,
 };
 
-/// What is remembered of a request that was sent with a token.
-#[derive(Debug)]
-pub(super) struct Sent<O> {
-    /// Whose token it is.
-    pub(super) owner: O,
-    /// The token's number.
-    pub(super) epoch: u64,
-    /// Whether the answer may be gRPC's, which comes over HTTP/2 and no other version.
-    grpc: bool,
-    /// Who made the proof, if the token needs one.
-    prover: Option<Prover>,
-}
-
-impl<O> Sent<O> {
-    /// A request whose token is good by itself.
-    pub(super) fn new(request: &impl HttpRequest, owner: O, epoch: u64) -> Self {
-        Self { owner, epoch, grpc: request.version() == Version::HTTP_2, prover: None }
-    }
-}
-
-/// What comes after an answer.
-pub(super) enum Next {
-    /// It is the caller's.
-    Return,
-    /// The token was refused: the request is sent again with a newer one.
-    Renew,
-    /// The token lacks something: the request is sent again with one that has it.
-    StepUp(SteppingUp),
-    /// The proof was refused: the request is sent again with another one.
-    Prove,
-}
-
-/// What a request has been sent again for: each once.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tried {
-    token: bool,
-    proof: bool,
+/// A request that waits for a token.
+pub(super) struct Waiting<T: Tokens, K> {
+    pub(super) context: Sharded<Context<T>>,
+    pub(super) key: T::Key,
+    /// Where its token may go, and so what its proof is for.
+    pub(super) origins: Arc<Origins>,
+    /// What it takes to send it again.
+    pub(super) kept: Option<K>,
 }
 
 /// Waits for a token, sends the request, and again if its token was refused.
+///
+/// Nothing of the service below is held during the wait for the token: `service` is not ready yet.
 pub(super) async fn wait_and_send<S, Q, R, T>(
-    context: Sharded<Context<T>>,
-    key: T::Key,
+    waiting: Waiting<T, R::Kept>,
     mut service: S,
+    second: fn(&S) -> Option<S>,
     mut request: R::Sent,
-    kept: Option<R::Kept>,
 ) -> Result<S::Response, BoxError>
 where
     T: Tokens,
@@ -79,25 +51,54 @@ where
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    let (owner, token) = context.tokens.obtain(&key, deadline(&context)).await?;
-    let sent = authorize(&context, &mut request, owner, &token)?;
+    let Waiting { context, key, origins, kept } = waiting;
+    let tokens = &context.tokens;
+    let wait = if R::WAITS { context.options.wait } else { Duration::ZERO };
+    let mut budget = Budget::new(wait);
+    let (owner, token) = loop {
+        let (owner, token) = budget.spend(|deadline| tokens.obtain(&key, deadline)).await?;
+        if budget.ready(&mut service).await? == Readiness::AtOnce {
+            break (owner, token);
+        }
+        if let Some(token) = tokens.latest(owner, token) {
+            break (owner, token);
+        }
+        // The token ended meanwhile: the place below is given back.
+        if let Some(fresh) = second(&service) {
+            service = fresh;
+        }
+    };
+    let sent = authorize(&context, &origins, &mut request, owner, &token)?;
     let mut response = service.call(request).await.map_err(Into::into)?;
     let next = report(&context, &sent, &mut response, Tried::default());
+    if matches!(next, Next::Return) {
+        note_acceptance(&context, &sent, &response, Tried::default());
+    }
     match kept {
-        Some(kept) => replay::<S, Q, R, T>(context, service, kept, sent, response, next).await,
+        Some(kept) => {
+            let refused = Refused { context, origins, kept, sent, next, budget };
+            replay::<S, Q, R, T>(refused, service, response).await
+        }
         None => Ok(response),
     }
+}
+
+/// A request that was refused.
+pub(super) struct Refused<T: Tokens, K> {
+    pub(super) context: Sharded<Context<T>>,
+    pub(super) origins: Arc<Origins>,
+    pub(super) kept: K,
+    pub(super) sent: Sent<T::Owner>,
+    pub(super) next: Next,
+    pub(super) budget: Budget,
 }
 
 /// Sends a request again, for each reason once. If that cannot be done, the last answer is the
 /// caller's.
 pub(super) async fn replay<S, Q, R, T>(
-    context: Sharded<Context<T>>,
+    refused: Refused<T, R::Kept>,
     mut service: S,
-    kept: R::Kept,
-    mut sent: Sent<T::Owner>,
     mut response: S::Response,
-    mut next: Next,
 ) -> Result<S::Response, BoxError>
 where
     T: Tokens,
@@ -106,42 +107,101 @@ where
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
+    let Refused { context, origins, kept, mut sent, mut next, mut budget } = refused;
+    let tokens = &context.tokens;
     let mut tried = Tried::default();
     loop {
         let Sent { owner, epoch, .. } = sent;
-        let after = match next {
+        let token = match next {
             Next::Return => return Ok(response),
             Next::Renew => {
-                if context.tokens.newer(owner, epoch, deadline(&context)).await.is_err() {
-                    return Ok(response);
-                }
                 tried.token = true;
-                epoch
+                budget.spend(|deadline| tokens.newer(owner, epoch, deadline)).await
             }
             Next::StepUp(stepping_up) => {
-                if stepping_up.ended(deadline(&context)).await.is_err() {
-                    return Ok(response);
-                }
                 tried.token = true;
-                epoch
+                match budget.spend(|deadline| stepping_up.ended(deadline)).await {
+                    Ok(()) => budget.spend(|deadline| tokens.newer(owner, epoch, deadline)).await,
+                    Err(error) => Err(error),
+                }
             }
             Next::Prove => {
                 tried.proof = true;
-                0
+                budget.spend(|deadline| tokens.newer(owner, 0, deadline)).await
             }
         };
-        let Some(mut request) = R::again(&kept) else { return Ok(response) };
-        // Before asking for readiness: the refusal's connection may be the only one.
-        drop(response);
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-        // Only now: becoming ready may have taken longer than the token lives.
-        let token = context.tokens.newer(owner, after, deadline(&context)).await?;
-        sent = authorize(&context, &mut request, owner, &token)?;
-        response = service.call(request).await.map_err(Into::into)?;
-        let status = response.status().as_u16();
-        context.tokens.emit(owner, &Event::Replayed { status });
+        let Ok(mut token) = token else { return Ok(response) };
+        let Some(mut request) = R::again(&kept)? else { return Ok(response) };
+        // Kept until there is a better answer.
+        let mut refusal = Some(response);
+        let or_refusal = |error: BoxError, refusal: Option<_>| refusal.map_or(Err(error), Ok);
+        match ready_again(&mut budget, &mut service, &mut refusal).await {
+            Ok(Readiness::AtOnce) => {}
+            // Becoming ready may have taken longer than the token lives.
+            Ok(Readiness::Later) => match tokens.latest(owner, token) {
+                Some(latest) => token = latest,
+                None => match budget.spend(|deadline| tokens.newer(owner, 0, deadline)).await {
+                    Ok(newer) => token = newer,
+                    Err(error) => return or_refusal(error.into(), refusal),
+                },
+            },
+            Err(error) => return or_refusal(error, refusal),
+        }
+        sent = match authorize(&context, &origins, &mut request, owner, &token) {
+            Ok(sent) => sent,
+            Err(error) => return or_refusal(error.into(), refusal),
+        };
+        response = match service.call(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                // Unless it was the caller's own body that failed.
+                R::again(&kept)?;
+                tokens.emit(owner, &Event::ReplayFailed);
+                return or_refusal(error.into(), refusal);
+            }
+        };
+        replayed(&context, &sent, &response);
         next = report(&context, &sent, &mut response, tried);
+        if matches!(next, Next::Return) {
+            note_acceptance(&context, &sent, &response, tried);
+        }
     }
+}
+
+/// Waits until a service is ready for a request that was refused, and keeps the refusal meanwhile:
+/// it is the answer if the service does not become ready.
+///
+/// Only where the refusal's unread body may itself be what the service waits for, on a connection of
+/// HTTP/1.1, is it dropped after a while.
+async fn ready_again<S, Q>(
+    budget: &mut Budget,
+    service: &mut S,
+    refusal: &mut Option<S::Response>,
+) -> Result<Readiness, BoxError>
+where
+    S: Service<Q>,
+    S::Response: HttpResponse,
+    S::Error: Into<BoxError>,
+{
+    if refusal.as_ref().is_some_and(may_hold_connection) {
+        let begun = Instant::now();
+        let mut patience = budget.at_most(PATIENCE);
+        let outcome = patience.ready(service).await;
+        budget.less(begun.elapsed());
+        match outcome {
+            Err(error) if is_timeout(&error) => *refusal = None,
+            outcome => return outcome,
+        }
+    }
+    budget.ready(service).await
+}
+
+fn may_hold_connection(response: &impl HttpResponse) -> bool {
+    response.may_hold_connection()
+}
+
+fn is_timeout(error: &BoxError) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Timeout)
 }
 
 /// Puts a token on a request, and a proof if the token needs one; and notes which certificate it
@@ -152,6 +212,7 @@ where
 /// When a proof cannot be made, or the request's URL is none that HTTP knows.
 pub(super) fn authorize<T: Tokens>(
     context: &Context<T>,
+    origins: &Origins,
     request: &mut impl HttpRequest,
     owner: T::Owner,
     token: &Token,
@@ -162,111 +223,9 @@ pub(super) fn authorize<T: Tokens>(
         let (header, certificate) = (token.header_value(), certificate.clone());
         request.annotate(|extensions| bind(extensions, header, certificate))?;
     }
-    let prover = Prover::prove(&context.origins, request, token, context.tokens.coarse_wall())?;
+    let prover = Prover::prove(origins, request, token, context.tokens.coarse_wall())?;
     Ok(Sent { prover, ..Sent::new(request, owner, token.epoch()) })
 }
 
-/// Learns from an answer, and tells the handle if it refuses the token. Returns what comes after it.
-#[inline]
-pub(super) fn report<T: Tokens>(
-    context: &Context<T>,
-    sent: &Sent<T::Owner>,
-    response: &mut impl HttpResponse,
-    tried: Tried,
-) -> Next {
-    if let Some(prover) = &sent.prover {
-        prover.learn(response);
-    }
-    match response.status() {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-            refused(context, sent, response, tried)
-        }
-        // A gRPC answer without a body carries its status in the header: 16 is UNAUTHENTICATED.
-        StatusCode::OK if sent.grpc => match response.headers().get(&GRPC_STATUS) {
-            Some(code) if code.as_bytes() == b"16" => doubt(context, sent, response, tried),
-            _ => Next::Return,
-        },
-        _ => Next::Return,
-    }
-}
-
-#[cold]
-fn refused<T: Tokens>(
-    context: &Context<T>,
-    sent: &Sent<T::Owner>,
-    response: &mut impl HttpResponse,
-    tried: Tried,
-) -> Next {
-    // A client below followed a redirect, and left the token behind: what the other server says is
-    // not about it.
-    if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
-        return Next::Return;
-    }
-    let challenges = match Challenges::read(response.headers()) {
-        Ok(challenges) => challenges,
-        // What cannot be read is nobody's word.
-        Err(Malformed) => return Next::Return,
-    };
-    let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
-    if !challenges.is_empty() {
-        response.extensions_mut().insert(challenges);
-    }
-    match verdict {
-        Verdict::InvalidToken => reject(context, sent, Refusal::certain(sent.epoch), tried),
-        Verdict::Unexplained => doubt(context, sent, response, tried),
-        Verdict::Insufficient(step_up) if !tried.token && context.options.allows(&step_up) => {
-            let asked = context.tokens.ask_step_up(sent.owner, sent.epoch, step_up);
-            asked.map_or(Next::Return, Next::StepUp)
-        }
-        Verdict::Proof(refused) if !tried.proof => {
-            let another = sent.prover.as_ref().is_some_and(|prover| match refused {
-                Refused::Nonce => prover.has_nonce(response),
-                Refused::Invalid => prover.correct_clock(response, context.tokens.coarse_wall()),
-            });
-            if another { Next::Prove } else { Next::Return }
-        }
-        _ => Next::Return,
-    }
-}
-
-/// Reports a token that was refused without a reason, if it is old enough for that to be the reason:
-/// by our clocks, or by the server's, which go on while those of a snapshot stand still.
-#[cold]
-fn doubt<T: Tokens>(
-    context: &Context<T>,
-    sent: &Sent<T::Owner>,
-    response: &impl HttpResponse,
-    tried: Tried,
-) -> Next {
-    let refusal = Refusal {
-        epoch: sent.epoch,
-        min_age: context.options.bare_401_min_age,
-        server_time: date(response.headers()),
-    };
-    reject(context, sent, refusal, tried)
-}
-
-/// Reports a refused token.
-fn reject<T: Tokens>(
-    context: &Context<T>,
-    sent: &Sent<T::Owner>,
-    refusal: Refusal,
-    tried: Tried,
-) -> Next {
-    // A second refusal is the caller's, and does not count against the token: it is as new as can
-    // be, so the fault is elsewhere.
-    if tried.token {
-        return Next::Return;
-    }
-    match context.tokens.report(sent.owner, refusal) {
-        Rejection::Accepted | Rejection::Superseded => Next::Renew,
-        Rejection::TooSoon => Next::Return,
-    }
-}
-
-fn deadline<T>(context: &Context<T>) -> Instant {
-    instant_in(context.options.wait)
-}
-
-/// As a name that is parsed already: nearly every response is asked for it.
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// How long a refusal with an unread body is kept for a service that is not ready.
+const PATIENCE: Duration = Duration::from_secs(1);

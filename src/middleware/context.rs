@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::Origins;
+use super::{Origins, refused_by::RefusedBy};
 use crate::{
     error::{Error, ErrorKind},
     refresh::TokenHandle,
@@ -39,7 +39,7 @@ pub(super) struct Context<T = TokenHandle> {
     pub(super) options: Options,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) existing: ExistingAuthorization,
     pub(super) foreign: ForeignOrigin,
@@ -47,6 +47,8 @@ pub(super) struct Options {
     pub(super) bare_401_min_age: Duration,
     pub(super) step_up: bool,
     pub(super) claims: bool,
+    pub(super) refused_by: RefusedBy,
+    pub(super) expose_token: bool,
 }
 
 impl Options {
@@ -65,6 +67,8 @@ impl Default for Options {
             bare_401_min_age: Duration::from_secs(10),
             step_up: false,
             claims: false,
+            refused_by: RefusedBy::default(),
+            expose_token: false,
         }
     }
 }

@@ -1,19 +1,26 @@
 //! How a request leaves a service, whoever holds its token: one handle, or a pool of tenants.
 
-use std::mem;
+use std::{
+    future::Future,
+    mem,
+    pin::pin,
+    task::{Context as TaskContext, Poll, Waker},
+};
 
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    ResponseFuture,
-    attempt::{Sent, authorize, wait_and_send},
+    ResponseFuture, SecondService,
+    answer::Sent,
+    attempt::{Waiting, authorize, wait_and_send},
     context::Context,
     future::Watch,
     replay::Replay,
     tokens::Tokens,
 };
 use crate::{
-    error::{BoxError, Error},
+    error::{BoxError, Error, ErrorKind},
     http::{HttpRequest, HttpResponse},
     slot::Sharded,
 };
@@ -29,12 +36,12 @@ pub(super) fn send<S, Q, R, T>(
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
-    R: Replay<Q>,
-    S: Service<R::Sent> + Clone,
+    R: Replay<Q> + SecondService<S>,
+    S: Service<R::Sent>,
 {
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
-    let again = kept.map(|kept| (inner.clone(), kept));
+    let again = kept.and_then(|kept| R::second(inner).zip(Some(kept)));
     ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
 }
 
@@ -50,24 +57,60 @@ pub(super) fn bind_or_wait<S, Q, R, T>(
 where
     T: Tokens,
     Q: HttpRequest + 'static,
-    R: Replay<Q> + 'static,
-    S: Service<R::Sent> + Clone + Send + 'static,
-    S::Response: HttpResponse + Send,
+    R: Replay<Q> + SecondService<S> + 'static,
+    S: Service<R::Sent> + Send + 'static,
+    S::Response: HttpResponse + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
     if let Some((owner, token)) = context.tokens.bound(&key) {
-        return match authorize(context, &mut request, owner, &token) {
+        return match authorize(context, &context.origins, &mut request, owner, &token) {
             Ok(sent) => send(inner, context, replay, request, sent),
             Err(error) => ResponseFuture::failed(error),
         };
     }
+    let Some((fresh, service)) = R::second(inner).zip(R::second(inner)) else {
+        return ask_once(inner, context, replay, request, &key);
+    };
+    // A waiting request holds nothing of the service below: what the ready one has reserved is given
+    // back, and the request polls another clone once there is a token.
+    drop(mem::replace(inner, fresh));
     let (request, kept) = replay.keep(request);
-    // The ready service travels with the request; a clone takes its place.
-    let clone = inner.clone();
-    let service = mem::replace(inner, clone);
-    let waiting = wait_and_send::<S, Q, R, _>(context.clone(), key, service, request, kept);
-    ResponseFuture::slow(waiting)
+    let (context, origins) = (context.clone(), context.origins.clone());
+    let waiting = Waiting { context, key, origins, kept };
+    ResponseFuture::slow(wait_and_send::<S, Q, R, _>(waiting, service, R::second, request))
+}
+
+/// Sends a request with a token that comes up now, or fails: there is no second service to wait with.
+fn ask_once<S, Q, R, T>(
+    inner: &mut S,
+    context: &Sharded<Context<T>>,
+    replay: &R,
+    mut request: Q,
+    key: &T::Key,
+) -> ResponseFuture<S, Q, R, T>
+where
+    T: Tokens,
+    Q: HttpRequest,
+    R: Replay<Q> + SecondService<S>,
+    S: Service<R::Sent>,
+{
+    let obtained = {
+        let obtain = pin!(context.tokens.obtain(key, Instant::now()));
+        // That it was asked for has the token fetched.
+        obtain.poll(&mut TaskContext::from_waker(Waker::noop()))
+    };
+    let authorized = match obtained {
+        Poll::Ready(Ok((owner, token))) => {
+            authorize(context, &context.origins, &mut request, owner, &token)
+        }
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
+    };
+    match authorized {
+        Ok(sent) => send(inner, context, replay, request, sent),
+        Err(error) => ResponseFuture::failed(error),
+    }
 }
 
 /// Sends a request without a token, unless it is refused.

@@ -9,7 +9,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    attempt::{Next, Sent, Tried, replay, report},
+    answer::{Next, Sent, Tried, report},
+    attempt::{Refused, replay},
+    budget::Budget,
     context::Context,
     replay::Replay,
     tokens::Tokens,
@@ -109,7 +111,10 @@ where
                     }
                     let Some((service, kept)) = again else { return Poll::Ready(Ok(response)) };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
-                    replay::<S, Q, R, T>(context, service, kept, sent, response, next)
+                    let budget = Budget::new(context.options.wait);
+                    let origins = context.origins.clone();
+                    let refused = Refused { context, origins, kept, sent, next, budget };
+                    replay::<S, Q, R, T>(refused, service, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{
-    ExistingAuthorization, ForeignOrigin, NoReplay, OAuth, Origins,
+    ExistingAuthorization, FailFast, ForeignOrigin, NoReplay, OAuth, Origins, ResponseHead,
     context::{Context, Options},
 };
 use crate::{refresh::TokenHandle, slot::Sharded};
@@ -41,7 +41,20 @@ impl<R> OAuthLayer<R> {
         OAuthLayer { context: self.context, replay: policy }
     }
 
-    /// How long a request waits for a token when there is none. Default: 30 s.
+    /// Fails a request at once when no token is at hand, and sends no request twice. A service below
+    /// that is not `Clone` (tower's `RateLimit`, `SpawnReady`, `Balance`, `Reconnect`, `BoxService`)
+    /// can be used only so, as a request that waits needs a second one.
+    ///
+    /// The request fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), or with the error
+    /// that prevented the token; a retry above the layer may wait in its place. A token that is
+    /// at hand is renewed before it expires, so this is rare after
+    /// [`ready()`](crate::TokenHandle::ready).
+    pub fn fail_fast(self) -> OAuthLayer<FailFast> {
+        self.replay(FailFast)
+    }
+
+    /// How long a request may wait in all, for tokens and for the service below to become ready.
+    /// What the API takes to answer is not counted. Default: 30 s.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.context.options.wait = wait;
         self
@@ -80,6 +93,34 @@ impl<R> OAuthLayer<R> {
     /// [continuous access evaluation]: https://learn.microsoft.com/entra/identity-platform/app-resilience-continuous-access-evaluation
     pub fn claims_challenges(mut self) -> Self {
         self.context.options.claims = true;
+        self
+    }
+
+    /// Counts responses with these statuses as refusals of the token, as a 401 with `invalid_token`
+    /// is one: for servers that answer a dead token with 403, 419 or 498. A challenge with an error
+    /// code says more than the status: a 403 with `insufficient_scope` is no refusal. Default: none.
+    pub fn refused_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.context.options.refused_by.set_statuses(statuses);
+        self
+    }
+
+    /// Counts responses for which `refused` returns `true` as refusals of the token, besides those
+    /// that the layer knows. It is called for every response, so it must be quick. Default: none.
+    ///
+    /// It sees the head of the response. For an API that refuses in the body of a 200, let a service
+    /// below the layer read the body and note what it found in the response's extensions.
+    pub fn refused_if(
+        mut self,
+        refused: impl Fn(ResponseHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.context.options.refused_by.set_classifier(refused);
+        self
+    }
+
+    /// Puts a [`UsedToken`](crate::middleware::UsedToken) into the extensions of every response, so
+    /// that the caller can report a refusal that the layer cannot see. Default: off, as it allocates.
+    pub fn expose_token(mut self) -> Self {
+        self.context.options.expose_token = true;
         self
     }
 

@@ -22,7 +22,9 @@
 //! # }
 //! ```
 
+mod answer;
 mod attempt;
+mod budget;
 mod challenge;
 mod context;
 mod dispatch;
@@ -35,11 +37,15 @@ mod layer;
 mod origin;
 #[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
 mod proof;
+mod refused_by;
 mod replay;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
+mod second;
 mod service;
 mod tokens;
+mod trailers;
+mod used_token;
 mod verdict;
 
 pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
@@ -50,10 +56,14 @@ pub use future::ResponseFuture;
 pub use keyed::{KeyedOAuth, KeyedOAuthLayer, MissingKey};
 pub use layer::OAuthLayer;
 pub use origin::Origins;
+pub use refused_by::ResponseHead;
 #[cfg(feature = "reqwest")]
 pub use replay::BufferedReqwest;
 pub use replay::{
     Buffered, BufferedRequest, CloneRequest, CloneableRequest, Idempotent, NoReplay, Replay,
     ReplayBody,
 };
+pub use second::{FailFast, SecondService};
 pub use service::OAuth;
+pub use trailers::{GrpcTrailers, GrpcTrailersFuture, GrpcTrailersLayer, GrpcTrailersService};
+pub use used_token::UsedToken;

@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use tower_service::Service;
 
 use super::{
-    OAuthLayer,
-    attempt::wait_and_send,
+    NoReplay, OAuthLayer, SecondService,
+    attempt::{Waiting, wait_and_send},
     context::{Context, Exempt},
     replay::Replay,
 };
@@ -72,9 +72,12 @@ where
         let (request, kept) = replay.keep(request);
         let extensions = Mutex::new(extensions);
         let service = Rest { next, extensions: &extensions };
+        let origins = context.origins.clone();
         let context = Sharded::new(|| context.clone());
+        let waiting = Waiting { context, key: (), origins, kept };
+        let second = NoReplay::second;
         let outcome =
-            wait_and_send::<_, Request, R, TokenHandle>(context, (), service, request, kept).await;
+            wait_and_send::<_, Request, R, TokenHandle>(waiting, service, second, request).await;
         outcome.map_err(leave)
     }
 }

@@ -4,8 +4,8 @@ use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{
-    ResponseFuture,
-    attempt::Sent,
+    ResponseFuture, SecondService,
+    answer::Sent,
     context::{Context, Exempt},
     dispatch::{bind_or_wait, pass, send},
     replay::{NoReplay, Replay},
@@ -49,7 +49,8 @@ impl<S, R, Q> Service<Q> for OAuth<S, R>
 where
     Q: HttpRequest + 'static,
     R: Replay<Q> + 'static,
-    S: Service<R::Sent> + Clone + Send + 'static,
+    R: SecondService<S>,
+    S: Service<R::Sent> + Send + 'static,
     S::Response: HttpResponse + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,

@@ -11,11 +11,11 @@ use crate::{
 
 /// What a request needs of whatever holds its token, off its usual way: one handle, or a pool of
 /// tenants.
-pub trait Tokens: Send + Sync + 'static {
+pub trait Tokens: Clone + Send + Sync + 'static {
     /// What a token is asked for by.
-    type Key: Send;
+    type Key: Send + Sync;
     /// Whose token a request carries: nothing where there is one only.
-    type Owner: Copy + Send;
+    type Owner: Copy + Send + Sync + 'static;
 
     /// Waits for a token.
     fn obtain(
@@ -34,6 +34,13 @@ pub trait Tokens: Send + Sync + 'static {
 
     /// Reports a refused token.
     fn report(&self, owner: Self::Owner, refusal: Refusal) -> Rejection;
+
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one.
+    fn accepted(&self, owner: Self::Owner, epoch: u64, refused: bool);
+
+    /// The token to use in place of one that was obtained a moment ago; `None` if there is none now.
+    fn latest(&self, owner: Self::Owner, token: Token) -> Option<Token>;
 
     /// The current token, if it is good and bound to a key.
     fn bound(&self, key: &Self::Key) -> Option<(Self::Owner, Token)>;
@@ -62,6 +69,14 @@ impl Tokens for TokenHandle {
 
     fn report(&self, (): (), refusal: Refusal) -> Rejection {
         self.report(refusal)
+    }
+
+    fn accepted(&self, (): (), epoch: u64, refused: bool) {
+        self.accepted(epoch, refused);
+    }
+
+    fn latest(&self, (): (), token: Token) -> Option<Token> {
+        self.current().or_else(|| self.is_on_trial(token.epoch()).then_some(token))
     }
 
     fn bound(&self, (): &()) -> Option<((), Token)> {

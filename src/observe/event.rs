@@ -106,6 +106,8 @@ pub enum Event<'a> {
         /// The status of the second answer, which is returned as it is.
         status: u16,
     },
+    /// A request that was refused was sent again, and that failed: the caller gets the refusal.
+    ReplayFailed,
     /// The right to renew a stored token was waited for: other processes have it in turn.
     Leased {
         /// How long.

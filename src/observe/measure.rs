@@ -82,6 +82,10 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             counter!(REPLAYS, "client" => client, "http_response_status_code" => status)
                 .increment(1);
         }
+        Event::ReplayFailed => {
+            counter!(REPLAYS, "client" => client, "http_response_status_code" => "none")
+                .increment(1);
+        }
         Event::Leased { waited, obtained } => {
             let outcome = if obtained { "success" } else { "failure" };
             histogram!(LEASE_WAIT_DURATION, "client" => client, "outcome" => outcome)

@@ -40,6 +40,10 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
             name: "tower_oauth.replayed", target: TARGET, client,
             http.response.status_code = status, "request sent again"
         ),
+        Event::ReplayFailed => debug!(
+            name: "tower_oauth.replay_failed", target: TARGET, client,
+            "request sent again after a refusal, and that failed"
+        ),
         Event::Leased { waited, obtained } => debug!(
             name: "tower_oauth.leased", target: TARGET, client,
             waited_s = waited.as_secs_f64(), obtained, "waited for the right to renew"

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     ledger::Outcome,
-    life::Phase,
+    life::{Phase, Published},
     shared::{Make, Shared},
     tenant::{Tenant, TenantId},
 };
@@ -78,9 +78,13 @@ where
         life.phase = Phase::Idle;
         // Wiped after the lock is given back.
         let replaced = life.previous.clone();
-        let result = outcome
-            .and_then(|token| life.publish(tenant, epoch, obtained, token, &begun, rules))
-            .map_err(|error| (life.fail(tenant, &error, now, rules), error));
+        let published = outcome
+            .and_then(|token| life.publish(tenant, epoch, obtained, token, &begun, now, rules));
+        let result = match published {
+            Ok(Published::InService(lifetime, expires)) => Ok((lifetime, expires)),
+            Ok(Published::Refused(error, failure)) => Err((failure, error)),
+            Err(error) => Err((life.fail(tenant, &error, now, rules, None), error)),
+        };
         let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         if made.is_some() {
             node.source = made;

@@ -170,6 +170,20 @@ where
         self.shared.reject(id, refusal)
     }
 
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one.
+    pub(crate) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
+        self.shared.accepted(id, epoch, refused);
+    }
+
+    /// The token to use in place of one that was obtained a moment ago; `None` if there is none now.
+    pub(crate) fn latest(&self, id: TenantId, token: Token) -> Option<Token> {
+        let mut ledger = self.shared.ledger();
+        let node = ledger.node(id)?;
+        let current = node.tenant.slot.newer_than(0).map(Token);
+        current.or_else(|| node.life.is_on_trial(token.epoch()).then_some(token))
+    }
+
     pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {
         let tenant = self.shared.ledger().node(id).map(|node| node.tenant.clone());
         match tenant {

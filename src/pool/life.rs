@@ -13,9 +13,10 @@ use crate::{
     error::Error,
     observe::FetchReason,
     refresh::{
-        Begun, Facts, Held, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Schedule, plan_within,
+        Begun, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Rejections,
+        Schedule, plan_within,
     },
-    slot::Validity,
+    slot::{Entry, Validity},
     time::Moment,
     token::TokenSet,
 };
@@ -35,11 +36,13 @@ pub(super) struct Life {
     refresh: Tick,
     /// When the last attempt was made.
     started: Tick,
-    /// When a rejection was last acted on.
-    rejected: Tick,
+    /// Whether a server refused the current token, which stays in service until there is another.
+    renew: bool,
     /// The last token set, whatever became of it: it carries the refresh token.
     pub(super) previous: Option<Arc<TokenSet>>,
     trouble: Option<Box<Trouble>>,
+    /// Of tokens that were refused, if any was.
+    rejections: Option<Box<Rejections>>,
     pub(super) waiting: Option<Box<Waiting>>,
 }
 
@@ -81,6 +84,14 @@ pub(super) enum Next {
     Forget,
 }
 
+/// What became of a token that a source gave.
+pub(super) enum Published {
+    /// It is in service. Its lifetime, and when it ends.
+    InService(Duration, Moment),
+    /// It was refused before, and stays out of service for now.
+    Refused(Error, Failure),
+}
+
 /// A fetch that failed, as it is told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Failure {
@@ -98,9 +109,10 @@ impl Life {
             last_used: second,
             refresh: Tick::FAR,
             started: Tick::NEVER,
-            rejected: Tick::NEVER,
+            renew: false,
             previous: None,
             trouble: None,
+            rejections: None,
             waiting: None,
         }
     }
@@ -159,6 +171,7 @@ impl Life {
             fetching: self.phase != Phase::Idle,
             requested: false,
             step_up: false,
+            renew: self.renew,
             paused_until: self.trouble.as_ref().map(|trouble| time.boot_only(trouble.paused_until)),
             not_before: Some(time.boot_only(self.not_before(rules))),
         }
@@ -223,10 +236,11 @@ impl Life {
     pub(super) fn begin(&mut self, tick: Tick) {
         self.phase = Phase::Fetching;
         self.asked = false;
+        self.renew = false;
         self.started = tick;
     }
 
-    // Any -> Fresh. Returns the token's lifetime, and when it ends.
+    // Any -> Fresh, unless it is the token that was refused.
     pub(super) fn publish<K>(
         &mut self,
         tenant: &Tenant<K>,
@@ -234,34 +248,54 @@ impl Life {
         obtained: Instant,
         token: TokenSet,
         begun: &Begun,
+        now: Moment,
         rules: &Rules,
-    ) -> Result<(Duration, Moment), Error> {
+    ) -> Result<Published, Error> {
         let Schedule { lifetime, sent, refresh_after, expires } =
             rules.policy.schedule(&token, begun, fastrand::f64());
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
         self.previous = Some(token.clone());
-        // Before the new token can be used.
-        let last_used = self.note(tenant.renew());
         let validity = Validity { obtained, expires };
-        tenant.slot.publish_slim(epoch, token, validity).inspect_err(|_| {
-            tenant.touch(last_used);
-        })?;
+        let entry = || tenant.slot.slim_entry(epoch, token.clone(), validity);
+        if let Some(rejections) = &mut self.rejections
+            && let Judgement::Refused(error) = rejections.judge(&tenant.slot, &token, entry)
+        {
+            // Rejected -> Rejected: compared by value, it is the refused one.
+            self.refresh = rules.timeline.tick(sent).after(refresh_after);
+            let pause = rejections.pause(Instant::now(), &rules.policy);
+            let failure = self.fail(tenant, &error, now, rules, Some(pause));
+            return Ok(Published::Refused(error, failure));
+        }
+        let entry = entry()?;
+        // Before the new token can be used.
+        self.note(tenant.renew());
+        tenant.slot.put(entry);
         self.refresh = rules.timeline.tick(sent).after(refresh_after);
+        self.settle();
+        Ok(Published::InService(lifetime, expires))
+    }
+
+    /// Notes that a token is in service.
+    fn settle(&mut self) {
         self.missing = FetchReason::Expired;
         self.asked = false;
         self.trouble = None;
-        Ok((lifetime, expires))
     }
 
+    /// Notes a failure, and plans the next attempt: after `pause`, or else after a back-off.
     pub(super) fn fail<K>(
         &mut self,
         tenant: &Tenant<K>,
         error: &Error,
         now: Moment,
         rules: &Rules,
+        pause: Option<Duration>,
     ) -> Failure {
+        if let Some(rejections) = &mut self.rejections {
+            rejections.fetch_ended();
+        }
         let policy = &rules.policy;
         let tick = rules.timeline.tick(now);
         let (failures, refusals) =
@@ -273,10 +307,10 @@ impl Life {
             .peek()
             .map_or(Duration::ZERO, |entry| entry.validity().expires.remaining(now));
         let lifetime = self.lifetime(rules);
-        let pause = match refusals {
+        let pause = pause.unwrap_or_else(|| match refusals {
             0 => policy.backoff(failures, lifetime, left, fastrand::f64()),
             refusals => policy.slow_backoff(refusals, fastrand::f64()),
-        };
+        });
         let asked = error.retry_at().map_or(Duration::ZERO, |at| {
             at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER)
         });
@@ -290,30 +324,54 @@ impl Life {
         Failure { failures, retry_in: asked.max(pause), holds_token: !left.is_zero() }
     }
 
-    /// Takes a refused token out of service, unless it is too soon for that.
+    /// Takes a refused token out of service, or has it renewed, unless that is doubtful.
     pub(super) fn reject<K>(
         &mut self,
         tenant: &Tenant<K>,
         refusal: Refusal,
-        tick: Tick,
         rules: &Rules,
     ) -> Rejection {
-        let epoch = refusal.epoch;
-        let Some(entry) = tenant.slot.peek().filter(|entry| entry.epoch() == epoch) else {
-            return Rejection::Superseded;
-        };
-        let interval = rules.policy.rejection_interval;
-        let just_now = self.rejected != Tick::NEVER && tick.since(self.rejected) < interval;
-        if refusal.is_doubtful(entry.validity(), Instant::now()) || just_now {
-            return Rejection::TooSoon;
+        let rejections = self.rejections.get_or_insert_default();
+        let backing_off = self.trouble.is_some();
+        let now = Instant::now();
+        let outcome = rejections.reject(&tenant.slot, refusal, now, &rules.policy, backing_off);
+        match outcome {
+            Rejection::Accepted => {
+                self.missing = FetchReason::Rejected;
+                self.asked = true;
+            }
+            // Not while a fetch is under way, which renews it as well.
+            Rejection::Renewing => self.renew |= self.phase != Phase::Fetching,
+            Rejection::Superseded | Rejection::TooSoon => {}
         }
-        if !tenant.slot.take(epoch) {
-            return Rejection::Superseded;
-        }
-        self.rejected = tick;
-        self.missing = FetchReason::Rejected;
-        self.asked = true;
-        Rejection::Accepted
+        outcome
+    }
+
+    /// The refused token that one request may try: nobody else gets it.
+    pub(super) fn claim(&mut self, after: u64) -> Option<Arc<Entry>> {
+        self.rejections.as_mut()?.claim(after)
+    }
+
+    /// Whether a request tries the token of this epoch, which was refused before.
+    pub(super) fn is_on_trial(&self, epoch: u64) -> bool {
+        self.rejections.as_ref().is_some_and(|rejections| rejections.is_on_trial(epoch))
+    }
+
+    /// Whether a wait for a token newer than this would be in vain.
+    pub(super) fn keeps<K>(&self, tenant: &Tenant<K>, epoch: u64) -> bool {
+        self.rejections.as_ref().is_some_and(|rejections| rejections.keeps(&tenant.slot, epoch))
+    }
+
+    /// Notes that a server accepted a request with the token of this epoch. `true` if that put the
+    /// token into service again.
+    pub(super) fn accepted<K>(&mut self, tenant: &Tenant<K>, epoch: u64, refused: bool) -> bool {
+        let Some(rejections) = &mut self.rejections else { return false };
+        let Some(entry) = rejections.accepted(epoch, refused) else { return false };
+        // Trial -> Fresh: the server was wrong about it, or has changed its mind.
+        self.note(tenant.renew());
+        tenant.slot.put(entry);
+        self.settle();
+        true
     }
 }
 

@@ -82,15 +82,34 @@ where
         let tick = self.tick();
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return Rejection::Superseded };
-        let outcome = node.life.reject(&node.tenant, refusal, tick, &self.rules);
+        let outcome = node.life.reject(&node.tenant, refusal, &self.rules);
         let tenant = node.tenant.clone();
-        if outcome != Rejection::Accepted {
+        if !matches!(outcome, Rejection::Accepted | Rejection::Renewing) {
             return outcome;
         }
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
-        self.emit(&tenant.key, &Event::Rejected { epoch: refusal.epoch });
+        if outcome == Rejection::Accepted {
+            self.emit(&tenant.key, &Event::Rejected { epoch: refusal.epoch });
+        }
         outcome
+    }
+
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one.
+    pub(super) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
+        let tick = self.tick();
+        let mut ledger = self.ledger();
+        let Some(node) = ledger.node(id) else { return };
+        if !node.life.accepted(&node.tenant, epoch, refused) {
+            return;
+        }
+        let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+        ledger.schedule(id.id, Tick::NEVER);
+        self.unlock(ledger, tick);
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
     }
 
     pub(super) fn status(&self, key: &K) -> Option<Status> {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Wait},
-    refresh::can_wait,
+    refresh::{can_wait, kept},
     slot::{Entry, Slot},
 };
 
@@ -89,6 +89,12 @@ where
                 }
                 if let Some(error) = node.life.refusal(tick, &self.rules) {
                     return Err(error.clone());
+                }
+                if let Some(entry) = node.life.claim(after) {
+                    return Ok(Some(entry));
+                }
+                if after > 0 && node.life.keeps(tenant, after) {
+                    return Err(kept());
                 }
             }
             if timeout_at(deadline, changed).await.is_err() {

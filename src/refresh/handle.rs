@@ -5,7 +5,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Refresher, Refusal, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder,
-    shared::Shared,
+    shared::{Shared, Trial},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -78,7 +78,8 @@ impl TokenHandle {
     ///
     /// Safe: dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.token().await.map(drop)
+        let deadline = instant_in(self.shared.policy.wait);
+        self.shared.wait(0, deadline, Trial::Leave).await.map(drop)
     }
 
     /// The current token, for whatever is not behind the layer. Waits if there is none.
@@ -92,7 +93,7 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        self.shared.wait(0, deadline).await.map(Token)
+        self.shared.wait(0, deadline, Trial::Claim).await.map(Token)
     }
 
     /// The current token, if there is a good one.
@@ -160,7 +161,7 @@ impl TokenHandle {
             }));
         };
         stepping_up.ended(deadline).await?;
-        self.shared.wait(epoch, deadline).await.map(Token)
+        self.shared.wait(epoch, deadline, Trial::Claim).await.map(Token)
     }
 
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
@@ -193,7 +194,18 @@ impl TokenHandle {
 
     /// Waits for a token newer than `after`.
     pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        self.shared.wait(after, deadline).await
+        self.shared.wait(after, deadline, Trial::Claim).await
+    }
+
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one.
+    pub(crate) fn accepted(&self, epoch: u64, refused: bool) {
+        self.shared.accepted(epoch, refused);
+    }
+
+    /// Whether a request tries the token of this epoch, which was refused before.
+    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
+        self.shared.is_on_trial(epoch)
     }
 
     /// As [`reject`](Self::reject), unless the refusal is doubtful.

@@ -31,8 +31,10 @@ mod plan;
 mod policy;
 mod refresher;
 mod refusal;
+mod rejections;
 mod shared;
 mod shutdown;
+mod spacing;
 mod status;
 mod step_up;
 mod token;
@@ -44,13 +46,14 @@ pub(crate) use self::{
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
     policy::{Policy, Schedule},
     refresher::MAX_RETRY_AFTER,
-    shared::can_wait,
+    rejections::{Judgement, Rejections},
+    shared::{can_wait, kept},
 };
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub(crate) use refusal::Refusal;
-pub use shared::Rejection;
+pub use rejections::Rejection;
 pub use shutdown::Shutdown;
 pub use status::{State, Status};
 pub(crate) use step_up::SteppingUp;

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) requested: bool,
     /// Whether an API asked for more than the current token has.
     pub(crate) step_up: bool,
+    /// Whether a server refused the current token, which stays in service until there is another.
+    pub(crate) renew: bool,
     /// The end of the pause after a failure.
     pub(crate) paused_until: Option<Moment>,
     /// The earliest moment for a fetch, however urgent: what the authorization server asked for,
@@ -66,6 +68,7 @@ pub(crate) fn plan_within(now: Moment, facts: &Facts, longest: Duration) -> Plan
     let (reason, due_in) = match facts.held {
         _ if facts.requested => (FetchReason::Requested, Duration::ZERO),
         None => (facts.missing, Duration::ZERO),
+        Some(_) if facts.renew => (FetchReason::Rejected, Duration::ZERO),
         Some(_) if facts.step_up => (FetchReason::StepUp, Duration::ZERO),
         Some(held) => (FetchReason::Due, held.refresh.remaining(now)),
     };
@@ -138,6 +141,7 @@ mod tests {
             fetching: false,
             requested: false,
             step_up: false,
+            renew: false,
             paused_until: None,
             not_before: None,
         }

@@ -18,12 +18,13 @@ use super::{
     listen::Listening,
     plan::{Facts, Held, Plan, plan},
     policy::Schedule,
-    shared::Shared,
+    shared::{Published, Shared},
     status::State,
 };
 use crate::{
     error::Error,
     observe::{Event, FetchReason},
+    slot::Entry,
     source::{DynTokenSource, FetchContext, StepUp},
     time::{Clock, Moment, instant_in},
     token::TokenSet,
@@ -82,6 +83,8 @@ struct Task<'a> {
     listen_from: Instant,
     /// The last token set, whatever became of it: it carries the refresh token.
     previous: Option<Arc<TokenSet>>,
+    /// The last token that was refused and given again: it may come into service after all.
+    on_trial: Option<(Begun, Schedule)>,
     lifetime: Option<Duration>,
     facts: Facts,
     failures: u32,
@@ -98,6 +101,7 @@ impl<'a> Task<'a> {
             fetching: false,
             requested: false,
             step_up: false,
+            renew: false,
             paused_until: None,
             not_before: None,
         };
@@ -109,6 +113,7 @@ impl<'a> Task<'a> {
             listening: Listening::Idle,
             listen_from: Instant::now(),
             previous: None,
+            on_trial: None,
             lifetime: None,
             facts,
             failures: 0,
@@ -130,6 +135,12 @@ impl<'a> Task<'a> {
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
                 self.listening.pause();
+            }
+            // Not while a fetch is under way, which renews it as well.
+            let refused = |held: Held| asked.renew == Some(held.epoch);
+            self.facts.renew |= !self.facts.fetching && self.facts.held.is_some_and(refused);
+            if let Some(epoch) = asked.confirmed {
+                self.confirm(epoch);
             }
             self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
@@ -210,7 +221,7 @@ impl<'a> Task<'a> {
         let known = self.previous.as_ref().map(|token| token.access_token());
         let published = match outcome {
             // It may be the one that was refused.
-            Ok(token) if known == Some(token.access_token()) => Ok(()),
+            Ok(token) if known == Some(token.access_token()) => Ok(None),
             Ok(token) => self.publish(Begun::now(FetchReason::Renewed, &*self.clock), token),
             Err(error) => Err(error),
         };
@@ -224,13 +235,18 @@ impl<'a> Task<'a> {
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
         let outcome = outcome.and_then(|token| self.publish(fetch.begun, token));
+        if outcome.is_err() {
+            self.shared.fetch_failed();
+        }
         self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
         match outcome {
-            Ok(()) => {}
+            Ok(None) => {}
+            // Rejected -> Rejected: compared by value, it is the refused one.
+            Ok(Some((error, pause))) => self.fail(&fetch, &error, Some(pause)),
             Err(error) if fetch.begun.reason == FetchReason::StepUp && !error.is_retryable() => {
                 self.refuse_step_up(&fetch, &error);
             }
-            Err(error) => self.fail(&fetch, &error),
+            Err(error) => self.fail(&fetch, &error, None),
         }
     }
 
@@ -249,6 +265,7 @@ impl<'a> Task<'a> {
         self.listening = Listening::Idle;
         self.facts.fetching = true;
         self.facts.requested = false;
+        self.facts.renew = false;
         self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
         self.shared.sink.emit(&Event::Fetching { reason });
         let step_up = self.shared.step_ups().begin(reason == FetchReason::StepUp);
@@ -273,15 +290,41 @@ impl<'a> Task<'a> {
         });
     }
 
-    // Any -> Fresh.
-    fn publish(&mut self, begun: Begun, token: TokenSet) -> Result<(), Error> {
-        let Schedule { lifetime, sent, refresh_after, expires } =
-            self.shared.policy.schedule(&token, &begun, self.random.f64());
+    // Any -> Fresh, unless it is the token that was refused: then returns why, and the pause.
+    fn publish(
+        &mut self,
+        begun: Begun,
+        token: TokenSet,
+    ) -> Result<Option<(Error, Duration)>, Error> {
+        let schedule = self.shared.policy.schedule(&token, &begun, self.random.f64());
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
         self.previous = Some(token.clone());
-        let entry = self.shared.publish(token, expires, begun.reason)?;
+        match self.shared.publish(&token, &schedule, begun.reason)? {
+            Published::InService(entry) => {
+                self.on_trial = None;
+                self.hold(begun, schedule, &entry);
+                Ok(None)
+            }
+            Published::Refused { error, pause } => {
+                self.on_trial = Some((begun, schedule));
+                Ok(Some((error, pause)))
+            }
+        }
+    }
+
+    // Rejected -> Fresh: a server accepted the refused token after all.
+    fn confirm(&mut self, epoch: u64) {
+        let entry = self.shared.slot.peek().filter(|entry| entry.epoch() == epoch);
+        if let Some((entry, (begun, schedule))) = entry.zip(self.on_trial.take()) {
+            self.hold(begun, schedule, &entry);
+        }
+    }
+
+    /// Notes that a token is in service.
+    fn hold(&mut self, begun: Begun, schedule: Schedule, entry: &Entry) {
+        let Schedule { lifetime, sent, refresh_after, expires } = schedule;
         let (now, instant) = (self.clock.now(), Instant::now());
         let refresh = sent.after(refresh_after);
         let epoch = entry.epoch();
@@ -297,9 +340,9 @@ impl<'a> Task<'a> {
             status.obtained_at = Some(entry.validity().obtained);
             status.expires_at = Some(instant + expires.remaining(now));
             status.next_attempt = Some(instant + refresh.remaining(now));
+            status.fetching = self.facts.fetching;
             if begun.reason != FetchReason::Renewed {
-                status.fetching = false;
-                status.finished += 1;
+                status.finished = status.started - u64::from(self.facts.fetching);
             }
             status.failures = 0;
             status.error = None;
@@ -311,7 +354,6 @@ impl<'a> Task<'a> {
             expires_in: expires.remaining(now),
             took: begun.started.elapsed(),
         });
-        Ok(())
     }
 
     /// The token stays as good as it was, and so does its renewal.
@@ -335,17 +377,18 @@ impl<'a> Task<'a> {
         });
     }
 
-    fn fail(&mut self, fetch: &Fetch, error: &Error) {
+    /// Notes a failure, and plans the next attempt: after `pause`, or else after a back-off.
+    fn fail(&mut self, fetch: &Fetch, error: &Error, pause: Option<Duration>) {
         let now = self.clock.now();
         self.failures = self.failures.saturating_add(1);
         self.refusals = if error.is_retryable() { 0 } else { self.refusals.saturating_add(1) };
         let left = self.facts.held.map_or(Duration::ZERO, |held| held.expires.remaining(now));
         let policy = &self.shared.policy;
         let draw = self.random.f64();
-        let pause = match self.refusals {
+        let pause = pause.unwrap_or_else(|| match self.refusals {
             0 => policy.backoff(self.failures, self.lifetime, left, draw),
             refusals => policy.slow_backoff(refusals, draw),
-        };
+        });
         self.facts.paused_until = Some(now.after(pause));
         if let Some(held) = self.facts.held.as_mut().filter(|_| error.is_retryable()) {
             // Due from now on, also if the fetch was only asked for: the answer that was lost may

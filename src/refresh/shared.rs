@@ -4,6 +4,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -13,8 +14,9 @@ use tokio::{
 };
 
 use super::{
-    policy::Policy,
+    policy::{Policy, Schedule},
     refusal::Refusal,
+    rejections::{Judgement, Rejection, Rejections},
     status::{State, Status},
     step_up::{StepUps, SteppingUp},
 };
@@ -23,7 +25,6 @@ use crate::{
     observe::{Event, FetchReason, Sink, Wait},
     slot::{Entry, Slot, Validity},
     source::StepUp,
-    time::Moment,
     token::TokenSet,
 };
 
@@ -47,24 +48,24 @@ pub(super) struct Inbox {
     pub(super) refresh: bool,
     /// The token of this epoch was refused and taken out of the slot.
     pub(super) rejected: Option<u64>,
+    /// The token of this epoch was refused, and stays in service until there is another one.
+    pub(super) renew: Option<u64>,
+    /// A token that was on trial is in service again.
+    pub(super) confirmed: Option<u64>,
     /// `shutdown()` was called, or the last handle is gone.
     pub(super) end: bool,
     /// Who wants the tokens revoked at the end, and to know what became of it.
     pub(super) revoke: Vec<oneshot::Sender<Result<(), Error>>>,
-    last_rejection: Option<Instant>,
+    rejections: Rejections,
 }
 
-/// What became of the report that a server refused a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rejection {
-    /// The token is out of service; a new one is being fetched.
-    Accepted,
-    /// It was out of service already, or a newer one is: the report changed nothing.
-    Superseded,
-    /// The token stays: too little time has passed since the last rejection, or since this token
-    /// was obtained. A server that refuses every token must not flood the authorization server.
-    TooSoon,
+/// What became of a token that the source gave.
+pub(super) enum Published {
+    /// It is in service.
+    InService(Arc<Entry>),
+    /// It was refused before, and stays out of service for now. The next attempt is made after this
+    /// pause.
+    Refused { error: Error, pause: Duration },
 }
 
 impl Shared {
@@ -84,8 +85,8 @@ impl Shared {
     /// Takes what the refresher is asked to do.
     pub(super) fn take_requests(&self) -> Inbox {
         let mut inbox = self.inbox();
-        let last_rejection = inbox.last_rejection;
-        mem::replace(&mut *inbox, Inbox { last_rejection, ..Inbox::default() })
+        let rejections = mem::take(&mut inbox.rejections);
+        mem::replace(&mut *inbox, Inbox { rejections, ..Inbox::default() })
     }
 
     /// Asks the refresher to do something.
@@ -115,46 +116,77 @@ impl Shared {
 
     /// Puts a token into service. The one that is in service already keeps its epoch, or its
     /// refusal would seem to be that of an older one; but not after a step-up, whose requests wait
-    /// for the next.
+    /// for the next. One that was refused stays out of service.
     pub(super) fn publish(
         &self,
-        token: Arc<TokenSet>,
-        expires: Moment,
+        token: &Arc<TokenSet>,
+        schedule: &Schedule,
         reason: FetchReason,
-    ) -> Result<Arc<Entry>, Error> {
+    ) -> Result<Published, Error> {
+        let now = Instant::now();
         // So that the token that is there is not taken out meanwhile.
-        let _inbox = self.inbox();
-        let same = self.slot.holding(&token).filter(|_| reason != FetchReason::StepUp);
-        let (epoch, obtained) =
-            same.unwrap_or_else(|| (self.slot.last_epoch() + 1, Instant::now()));
-        self.slot.publish(epoch, token, Validity { obtained, expires })
+        let mut inbox = self.inbox();
+        let expires = schedule.expires;
+        let same = self.slot.holding(token).filter(|_| reason != FetchReason::StepUp);
+        let (epoch, obtained) = same.unwrap_or_else(|| (self.slot.last_epoch() + 1, now));
+        let entry = || self.slot.entry(epoch, token.clone(), Validity { obtained, expires });
+        match inbox.rejections.judge(&self.slot, token, entry) {
+            Judgement::Publish => {
+                let entry = entry()?;
+                self.slot.put(entry.clone());
+                Ok(Published::InService(entry))
+            }
+            Judgement::Refused(error) => {
+                let pause = inbox.rejections.pause(now, &self.policy);
+                Ok(Published::Refused { error, pause })
+            }
+        }
     }
 
-    /// Takes a refused token out of service, unless that is doubtful.
+    /// Takes a refused token out of service, or has it renewed, unless that is doubtful.
     pub(super) fn reject(&self, refusal: Refusal) -> Rejection {
         let epoch = refusal.epoch;
         // Held to the end: of many reports at once, one is acted on.
         let mut inbox = self.inbox();
-        let Some(entry) = self.slot.peek().filter(|entry| entry.epoch() == epoch) else {
-            return Rejection::Superseded;
-        };
+        let backing_off = self.status.borrow().failures > 0;
         let now = Instant::now();
-        let interval = self.policy.rejection_interval;
-        let just_now = |last| now.saturating_duration_since(last) < interval;
-        if refusal.is_doubtful(entry.validity(), now) || inbox.last_rejection.is_some_and(just_now)
-        {
-            return Rejection::TooSoon;
+        let outcome = inbox.rejections.reject(&self.slot, refusal, now, &self.policy, backing_off);
+        match outcome {
+            Rejection::Accepted => {
+                inbox.rejected = Some(epoch);
+                self.status.send_modify(|status| status.lose_token(State::Rejected));
+            }
+            Rejection::Renewing => inbox.renew = Some(epoch),
+            Rejection::Superseded | Rejection::TooSoon => return outcome,
         }
-        if !self.slot.take(epoch) {
-            return Rejection::Superseded;
-        }
-        inbox.last_rejection = Some(now);
-        inbox.rejected = Some(epoch);
-        self.status.send_modify(|status| status.lose_token(State::Rejected));
         drop(inbox);
         self.wake.notify_one();
-        self.sink.emit(&Event::Rejected { epoch });
-        Rejection::Accepted
+        if outcome == Rejection::Accepted {
+            self.sink.emit(&Event::Rejected { epoch });
+        }
+        outcome
+    }
+
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one.
+    pub(super) fn accepted(&self, epoch: u64, refused: bool) {
+        let mut inbox = self.inbox();
+        let Some(entry) = inbox.rejections.accepted(epoch, refused) else { return };
+        // Trial -> Fresh: the server was wrong about it, or has changed its mind.
+        self.slot.put(entry);
+        inbox.confirmed = Some(epoch);
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Whether a request tries the token of this epoch, which was refused before.
+    pub(super) fn is_on_trial(&self, epoch: u64) -> bool {
+        self.inbox().rejections.is_on_trial(epoch)
+    }
+
+    /// Notes the end of a fetch that gave no token.
+    pub(super) fn fetch_failed(&self) {
+        self.inbox().rejections.fetch_ended();
     }
 
     /// Asks for a token with more than the one of this epoch has. `None` if that would be in vain;
@@ -183,19 +215,29 @@ impl Shared {
     /// # Cancellation
     ///
     /// Dropping the future changes nothing for anybody else: the refresher fetches, not this.
-    pub(super) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
+    pub(super) async fn wait(
+        &self,
+        after: u64,
+        deadline: Instant,
+        trial: Trial,
+    ) -> Result<Arc<Entry>, Error> {
         if let Some(entry) = self.slot.newer_than(after) {
             return Ok(entry);
         }
         can_wait()?;
         let wait = Wait::begin(|event: &Event<'_>| self.sink.emit(event));
         let _place = self.take_place()?;
-        let outcome = self.wait_for_change(after, deadline).await;
+        let outcome = self.wait_for_change(after, deadline, trial).await;
         wait.end(outcome.is_ok());
         outcome
     }
 
-    async fn wait_for_change(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
+    async fn wait_for_change(
+        &self,
+        after: u64,
+        deadline: Instant,
+        trial: Trial,
+    ) -> Result<Arc<Entry>, Error> {
         let mut status = self.status.subscribe();
         // The refresher may not know yet that the token is gone: timers stand still while a
         // machine sleeps.
@@ -208,6 +250,17 @@ impl Shared {
             }
             if let Some(error) = refusal {
                 return Err(error);
+            }
+            {
+                let mut inbox = self.inbox();
+                if trial == Trial::Claim
+                    && let Some(entry) = inbox.rejections.claim(after)
+                {
+                    return Ok(entry);
+                }
+                if after > 0 && inbox.rejections.keeps(&self.slot, after) {
+                    return Err(kept());
+                }
             }
             if timeout_at(deadline, status.changed()).await.is_err() {
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
@@ -239,7 +292,7 @@ impl Shared {
                 Some(error) if ended || blocked.is_some_and(|at| at > Instant::now()) => {
                     return Err(error);
                 }
-                None if ended => return self.wait(0, deadline).await,
+                None if ended => return self.wait(0, deadline, Trial::Leave).await,
                 _ => {}
             }
             if timeout_at(deadline, status.changed()).await.is_err() {
@@ -280,6 +333,20 @@ impl Shared {
         // Nothing panics while it is held; and plain flags cannot be left half-written.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a wait takes a refused token that one request may try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// It does, and the caller sends a request with it.
+    Claim,
+    /// It leaves it to others.
+    Leave,
+}
+
+/// The error of a wait for a newer token, when the renewal gave none and the old one stays.
+pub(crate) fn kept() -> Error {
+    Error::new(ErrorKind::UnusableToken, "the renewal gave no newer token")
 }
 
 /// Whether there can be timers here: outside of a runtime they would panic.

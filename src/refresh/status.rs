@@ -12,12 +12,11 @@ pub enum State {
     Fresh,
     /// There is a good token, and it should be renewed.
     Due,
-    /// The last token expired before there was another one. Requests wait, or fail at once after a
-    /// failed attempt.
+    /// The last token expired before there was another one. Requests wait.
     Expired,
-    /// The last token was refused. Requests wait, or fail at once after a failed attempt.
+    /// The last token was refused. Requests wait.
     Rejected,
-    /// There is no token, and the last attempt failed in a way that somebody has to mend. Requests
+    /// There is no token, and the last attempt failed with an error that needs an operator. Requests
     /// fail at once.
     Failed,
     /// The refresher has ended. Requests fail at once.
@@ -110,9 +109,8 @@ impl Status {
     /// The error that a request without a token gets at once, if it should not wait.
     pub(crate) fn refusal(&self) -> Option<&Error> {
         let error = self.error.as_ref()?;
-        // While the first token is awaited, a failure that may pass is worth waiting for: servers
-        // start in any order. Later, an outage should be seen at once.
-        let hopeless = self.state != State::Empty || !error.is_retryable();
-        (self.state == State::Stopped || (hopeless && !self.fetching)).then_some(error)
+        // A failure that may pass is waited out, up to the caller's own bound.
+        let hopeless = !error.is_retryable() && !self.fetching;
+        (self.state == State::Stopped || hopeless).then_some(error)
     }
 }

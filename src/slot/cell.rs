@@ -73,38 +73,39 @@ impl Slot {
         Some((entry.epoch(), entry.validity().obtained))
     }
 
-    /// Publishes a token under this epoch.
+    /// Prepares a token for this slot, under this epoch.
     ///
     /// # Errors
     ///
-    /// When the token cannot stand in a header; the current one stays.
-    pub(crate) fn publish(
+    /// When the token cannot stand in a header.
+    pub(crate) fn entry(
         &self,
         epoch: u64,
         token: Arc<TokenSet>,
         validity: Validity,
     ) -> Result<Arc<Entry>, Error> {
         let headers = header_copies(&token)?;
-        let entry = Arc::new(Entry::new(self.number, epoch, token, validity, headers));
         self.epochs.store(epoch, Ordering::Relaxed);
-        self.current.store(Some(entry.clone()));
-        Ok(entry)
+        Ok(Arc::new(Entry::new(self.number, epoch, token, validity, headers)))
     }
 
-    /// As [`publish`](Self::publish), with one header for all threads: a slot of which there
-    /// are many must be small.
+    /// As [`entry`](Self::entry), with one header for all threads: a slot of which there are many
+    /// must be small.
     #[cfg(feature = "pool")]
-    pub(crate) fn publish_slim(
+    pub(crate) fn slim_entry(
         &self,
         epoch: u64,
         token: Arc<TokenSet>,
         validity: Validity,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<Entry>, Error> {
         let headers = single_header(&token)?;
-        let entry = Arc::new(Entry::new(self.number, epoch, token, validity, headers));
         self.epochs.store(epoch, Ordering::Relaxed);
+        Ok(Arc::new(Entry::new(self.number, epoch, token, validity, headers)))
+    }
+
+    /// Puts an entry of this slot into service.
+    pub(crate) fn put(&self, entry: Arc<Entry>) {
         self.current.store(Some(entry));
-        Ok(())
     }
 
     /// The slot's number: no other slot of this process has it.

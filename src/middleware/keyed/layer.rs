@@ -4,7 +4,8 @@ use tower_layer::Layer;
 
 use super::{
     super::{
-        ExistingAuthorization, ForeignOrigin, NoReplay, OAuthLayer, Origins,
+        ExistingAuthorization, FailFast, ForeignOrigin, NoReplay, OAuthLayer, Origins,
+        ResponseHead,
         context::{Context, Options},
     },
     KeyedOAuth,
@@ -85,7 +86,13 @@ where
         }
     }
 
-    /// How long a request waits for a token when there is none. Default: 30 s.
+    /// Fails a request at once when no token is at hand. See [`OAuthLayer::fail_fast`].
+    pub fn fail_fast(self) -> KeyedOAuthLayer<K, F, FailFast> {
+        self.replay(FailFast)
+    }
+
+    /// How long a request may wait in all, for tokens and for the service below to become ready.
+    /// Default: 30 s.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.context.options.wait = wait;
         self
@@ -101,6 +108,34 @@ where
     /// token.
     pub fn foreign_origin(mut self, foreign: ForeignOrigin) -> Self {
         self.context.options.foreign = foreign;
+        self
+    }
+
+    /// Counts responses with these statuses as refusals of the token, as a 401 with `invalid_token`
+    /// is one: for servers that answer a dead token with 403, 419 or 498. A challenge with an error
+    /// code says more than the status: a 403 with `insufficient_scope` is no refusal. Default: none.
+    pub fn refused_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
+        self.context.options.refused_by.set_statuses(statuses);
+        self
+    }
+
+    /// Counts responses for which `refused` returns `true` as refusals of the token, besides those
+    /// that the layer knows. It is called for every response, so it must be quick. Default: none.
+    ///
+    /// It sees the head of the response. For an API that refuses in the body of a 200, let a service
+    /// below the layer read the body and note what it found in the response's extensions.
+    pub fn refused_if(
+        mut self,
+        refused: impl Fn(ResponseHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.context.options.refused_by.set_classifier(refused);
+        self
+    }
+
+    /// Puts a [`UsedToken`](crate::middleware::UsedToken) into the extensions of every response, so
+    /// that the caller can report a refusal that the layer cannot see. Default: off, as it allocates.
+    pub fn expose_token(mut self) -> Self {
+        self.context.options.expose_token = true;
         self
     }
 

@@ -38,6 +38,14 @@ where
         self.report(id, refusal)
     }
 
+    fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
+        self.accepted(id, epoch, refused);
+    }
+
+    fn latest(&self, id: TenantId, token: Token) -> Option<Token> {
+        self.latest(id, token)
+    }
+
     fn bound(&self, key: &K) -> Option<(TenantId, Token)> {
         self.current_of(key).filter(|(_, token)| token.is_bound())
     }

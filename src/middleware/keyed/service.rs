@@ -9,8 +9,8 @@ use tower_service::Service;
 
 use super::{
     super::{
-        NoReplay, ResponseFuture,
-        attempt::Sent,
+        NoReplay, ResponseFuture, SecondService,
+        answer::Sent,
         context::{Context, Exempt},
         dispatch::{bind_or_wait, pass, send},
         replay::Replay,
@@ -74,7 +74,8 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     F: Fn(&Q) -> Option<K>,
     R: Replay<Q> + 'static,
-    S: Service<R::Sent> + Clone + Send + 'static,
+    R: SecondService<S>,
+    S: Service<R::Sent> + Send + 'static,
     S::Response: HttpResponse + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,

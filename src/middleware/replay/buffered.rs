@@ -6,6 +6,7 @@ use super::{
     Replay,
     body::{Record, ReplayBody},
 };
+use crate::error::BoxError;
 
 /// Sends a request again whose body is a stream: what has been sent of it is kept, up to a bound,
 /// and the rest is read on from where the first attempt stopped.
@@ -49,9 +50,9 @@ where
         (http::Request::from_parts(parts, body), Some(kept))
     }
 
-    fn again(kept: &Self::Kept) -> Option<Self::Sent> {
-        let body = ReplayBody::again(&kept.record)?;
-        Some(http::Request::from_parts(kept.parts.clone(), body))
+    fn again(kept: &Self::Kept) -> Result<Option<Self::Sent>, BoxError> {
+        let body = ReplayBody::again(&kept.record);
+        Ok(body.map(|body| http::Request::from_parts(kept.parts.clone(), body)))
     }
 }
 
@@ -86,12 +87,13 @@ impl Replay<reqwest::Request> for Buffered {
         (request, Some(BufferedReqwest { head, body: Some(record) }))
     }
 
-    fn again(kept: &BufferedReqwest) -> Option<reqwest::Request> {
-        let mut request = kept.head.try_clone()?;
+    fn again(kept: &BufferedReqwest) -> Result<Option<reqwest::Request>, BoxError> {
+        let Some(mut request) = kept.head.try_clone() else { return Ok(None) };
         if let Some(record) = &kept.body {
-            *request.body_mut() = Some(reqwest::Body::wrap(ReplayBody::again(record)?));
+            let Some(body) = ReplayBody::again(record) else { return Ok(None) };
+            *request.body_mut() = Some(reqwest::Body::wrap(body));
         }
-        Some(request)
+        Ok(Some(request))
     }
 }
 

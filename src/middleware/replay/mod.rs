@@ -12,7 +12,8 @@ pub use buffered::BufferedReqwest;
 pub use buffered::{Buffered, BufferedRequest};
 pub use clone::{CloneRequest, CloneableRequest, Idempotent};
 
-use crate::http::HttpRequest;
+use super::FailFast;
+use crate::{error::BoxError, http::HttpRequest};
 
 /// Keeps what is needed to send a request a second time, or does not.
 pub trait Replay<Q>: Clone {
@@ -20,6 +21,9 @@ pub trait Replay<Q>: Clone {
     type Sent: HttpRequest + Send + 'static;
     /// What is kept of it.
     type Kept: Send + 'static;
+
+    /// Whether a request waits for a token when none is at hand.
+    const WAITS: bool = true;
 
     /// Prepares a request that will not be sent again, whatever comes.
     fn pass(&self, request: Q) -> Self::Sent;
@@ -31,7 +35,11 @@ pub trait Replay<Q>: Clone {
 
     /// The request once more; `None` if it turned out that it cannot be sent again. It may be asked
     /// for twice: for another token, and for another proof of the token's key.
-    fn again(kept: &Self::Kept) -> Option<Self::Sent>;
+    ///
+    /// # Errors
+    ///
+    /// When the request's body has failed: so does the request.
+    fn again(kept: &Self::Kept) -> Result<Option<Self::Sent>, BoxError>;
 }
 
 /// Sends no request twice: the caller gets the refusal, and the next request a fresh token.
@@ -50,7 +58,26 @@ impl<Q: HttpRequest + Send + 'static> Replay<Q> for NoReplay {
         (request, None)
     }
 
-    fn again(kept: &Infallible) -> Option<Q> {
+    fn again(kept: &Infallible) -> Result<Option<Q>, BoxError> {
+        match *kept {}
+    }
+}
+
+impl<Q: HttpRequest + Send + 'static> Replay<Q> for FailFast {
+    type Sent = Q;
+    type Kept = Infallible;
+
+    const WAITS: bool = false;
+
+    fn pass(&self, request: Q) -> Q {
+        request
+    }
+
+    fn keep(&self, request: Q) -> (Q, Option<Infallible>) {
+        (request, None)
+    }
+
+    fn again(kept: &Infallible) -> Result<Option<Q>, BoxError> {
         match *kept {}
     }
 }

@@ -19,10 +19,9 @@ impl Life {
     /// The error that a request without a token gets at once, if it should not wait.
     pub(in super::super) fn refusal(&self, tick: Tick, rules: &Rules) -> Option<&Error> {
         let error = &self.trouble.as_ref()?.error;
-        // While the first token is awaited, a failure that may pass is worth waiting for. Later, an
-        // outage should be seen at once.
-        let hopeless = self.missing != FetchReason::Initial || !error.is_retryable();
-        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(rules);
+        // A failure that may pass is waited out, up to the caller's own bound.
+        let refuse =
+            !error.is_retryable() && self.phase == Phase::Idle && tick < self.attempt_at(rules);
         refuse.then_some(error)
     }
 

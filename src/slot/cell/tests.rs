@@ -39,7 +39,7 @@ fn an_empty_slot_injects_nothing() {
 fn inj_06_the_header_is_marked_sensitive() {
     let clock = SystemClock::new();
     let slot = Slot::new(Arc::new(clock));
-    slot.publish(1, token("abc"), an_hour(&clock)).unwrap();
+    slot.put(slot.entry(1, token("abc"), an_hour(&clock)).unwrap());
     let mut headers = HeaderMap::new();
     assert_eq!(slot.inject(&mut headers), Some(1));
     let header = headers.get(AUTHORIZATION).unwrap();
@@ -52,8 +52,8 @@ fn inj_06_the_header_is_marked_sensitive() {
 fn f18_only_the_current_epoch_can_be_taken_out() {
     let clock = SystemClock::new();
     let slot = Slot::new(Arc::new(clock));
-    slot.publish(1, token("one"), an_hour(&clock)).unwrap();
-    slot.publish(2, token("two"), an_hour(&clock)).unwrap();
+    slot.put(slot.entry(1, token("one"), an_hour(&clock)).unwrap());
+    slot.put(slot.entry(2, token("two"), an_hour(&clock)).unwrap());
     assert!(!slot.take(1));
     assert!(slot.newer_than(1).is_some());
     assert!(slot.newer_than(2).is_none());
@@ -66,7 +66,7 @@ fn f18_only_the_current_epoch_can_be_taken_out() {
 fn a_wall_clock_past_the_expiry_hides_the_token_at_once() {
     let clock = Arc::new(StoppedClock(AtomicU64::new(1000)));
     let slot = Slot::new(clock.clone());
-    slot.publish(1, token("abc"), an_hour(&*clock)).unwrap();
+    slot.put(slot.entry(1, token("abc"), an_hour(&*clock)).unwrap());
     assert_eq!(slot.inject(&mut HeaderMap::new()), Some(1));
     clock.0.store(1000 + 3600, Ordering::Relaxed);
     assert_eq!(slot.inject(&mut HeaderMap::new()), None);
@@ -100,7 +100,7 @@ fn f29_readers_see_whole_tokens_of_their_own_slot() {
             for epoch in 1..=2000 {
                 for (i, slot) in slots.iter().enumerate() {
                     let token = token(&format!("slot{i}-token{epoch}"));
-                    slot.publish(epoch, token, an_hour(&clock)).unwrap();
+                    slot.put(slot.entry(epoch, token, an_hour(&clock)).unwrap());
                     newest[i].store(epoch, Ordering::Release);
                     if epoch % 3 == 0 {
                         slot.take(epoch);
@@ -117,7 +117,7 @@ fn f57_debug_names_the_epoch_and_shows_no_token() {
     let clock = SystemClock::new();
     let slot = Slot::new(Arc::new(clock));
     assert_eq!(format!("{slot:?}"), "Slot { current: None, .. }");
-    slot.publish(7, token("kanarienvogel"), an_hour(&clock)).unwrap();
+    slot.put(slot.entry(7, token("kanarienvogel"), an_hour(&clock)).unwrap());
     assert_eq!(format!("{slot:?}"), "Slot { current: Some(Entry { epoch: 7, .. }), .. }");
     assert_eq!(format!("{:?}", slot.peek().unwrap()), "Entry { epoch: 7, .. }");
 }

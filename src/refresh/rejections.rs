@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    policy::Policy,
+    refusal::Refusal,
+    spacing::{Spacing, Step},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    slot::{Entry, Slot},
+    token::TokenSet,
+};
+
+/// What became of the report that a server refused a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The token is out of service; a new one is being fetched.
+    Accepted,
+    /// A new token is being fetched, and the refused one stays in service until then: the last
+    /// renewal after a refusal did not help, so the token may be good for other requests.
+    Renewing,
+    /// It was out of service already, or a newer one is: the report changed nothing.
+    Superseded,
+    /// The token stays in service: too little time has passed since the last renewal after a
+    /// refusal, or since this token was obtained. Renewals that do not help are spaced out, from
+    /// twice the [interval](super::TokenHandleBuilder::rejection_interval) to 5 minutes, until one
+    /// helps.
+    TooSoon,
+}
+
+/// What is known of the refusals of one slot's tokens. A handle keeps it under its lock, a pool under
+/// its own, so that of many reports one is acted on.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections {
+    spacing: Spacing,
+    /// The token that was refused and taken out of service, until another one is published.
+    refused: Option<Given>,
+    trial: Option<Trial>,
+    /// The token that stays in service while another one is fetched because of a refusal.
+    renewing: Option<u64>,
+}
+
+/// A refused token, and how often the source has given it again.
+#[derive(Debug)]
+struct Given {
+    token: Arc<TokenSet>,
+    again: u32,
+}
+
+/// A refused token that one request may try.
+#[derive(Debug)]
+struct Trial {
+    entry: Arc<Entry>,
+    claimed: bool,
+}
+
+/// What becomes of a token that a source gave.
+pub(crate) enum Judgement {
+    /// It is put into service.
+    Publish,
+    /// It is the refused one, and stays out of service. The next attempt is made after this pause.
+    Refused(Error),
+}
+
+impl Rejections {
+    /// Takes a refused token out of service, or decides to renew it, or neither.
+    pub(crate) fn reject(
+        &mut self,
+        slot: &Slot,
+        refusal: Refusal,
+        now: Instant,
+        policy: &Policy,
+        backing_off: bool,
+    ) -> Rejection {
+        let epoch = refusal.epoch;
+        if self.trial.take_if(|trial| trial.entry.epoch() == epoch).is_some() {
+            // The next renewal is planned already.
+            return Rejection::TooSoon;
+        }
+        let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
+            return Rejection::Superseded;
+        };
+        if self.renewing == Some(epoch) {
+            return Rejection::Renewing;
+        }
+        let interval = policy.rejection_interval;
+        let doubtful = refusal.is_doubtful(entry.validity(), now);
+        let base = interval.max(refusal.min_age);
+        match self.spacing.refused(now, doubtful, interval, base) {
+            Step::Wait => Rejection::TooSoon,
+            // The refresher is trying to renew it as it is.
+            Step::Renew if backing_off => Rejection::TooSoon,
+            Step::Renew => {
+                self.renewing = Some(epoch);
+                Rejection::Renewing
+            }
+            Step::Replace if slot.take(epoch) => {
+                self.refused = Some(Given { token: entry.token().clone(), again: 0 });
+                Rejection::Accepted
+            }
+            Step::Replace => Rejection::Superseded,
+        }
+    }
+
+    /// Judges a token that the source gave. `entry` prepares it for service, should one request
+    /// try it.
+    ///
+    /// A refused token that is given again stays refused. From the second time on, one request tries
+    /// it: the server may have been wrong.
+    pub(crate) fn judge(
+        &mut self,
+        slot: &Slot,
+        token: &TokenSet,
+        entry: impl FnOnce() -> Result<Arc<Entry>, Error>,
+    ) -> Judgement {
+        self.renewing = None;
+        let same = |given: &&mut Given| given.token.access_token() == token.access_token();
+        let Some(given) = self.refused.as_mut().filter(same).filter(|_| slot.peek().is_none())
+        else {
+            self.refused = None;
+            self.trial = None;
+            return Judgement::Publish;
+        };
+        given.again = given.again.saturating_add(1);
+        self.trial = None;
+        if given.again > 1 {
+            match entry() {
+                Ok(entry) => self.trial = Some(Trial { entry, claimed: false }),
+                Err(error) => return Judgement::Refused(error),
+            }
+        }
+        Judgement::Refused(Error::new(
+            ErrorKind::UnusableToken,
+            "the token source gave the token again that a server has refused",
+        ))
+    }
+
+    /// How long to wait after the refused token was given again.
+    pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> std::time::Duration {
+        self.spacing.in_vain(now, policy.rejection_interval)
+    }
+
+    /// Notes the end of a fetch, however it ended.
+    pub(crate) fn fetch_ended(&mut self) {
+        self.renewing = None;
+    }
+
+    /// Whether the token of this epoch stays in service and no other one is being fetched because
+    /// of a refusal: then a wait for a newer one would be in vain.
+    pub(crate) fn keeps(&self, slot: &Slot, epoch: u64) -> bool {
+        self.renewing != Some(epoch) && slot.peek().is_some_and(|entry| entry.epoch() == epoch)
+    }
+
+    /// The refused token that one request may try: nobody else gets it.
+    pub(crate) fn claim(&mut self, after: u64) -> Option<Arc<Entry>> {
+        let free = |trial: &&mut Trial| !trial.claimed && trial.entry.epoch() > after;
+        let trial = self.trial.as_mut().filter(free)?;
+        trial.claimed = true;
+        Some(trial.entry.clone())
+    }
+
+    /// Whether a request tries the token of this epoch.
+    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.claimed && trial.entry.epoch() == epoch)
+    }
+
+    /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
+    /// the request had been refused with an older one. Returns the token if it was on trial: it
+    /// belongs into service now.
+    pub(crate) fn accepted(&mut self, epoch: u64, refused: bool) -> Option<Arc<Entry>> {
+        if refused {
+            self.spacing.helped();
+        }
+        let trial = self.trial.take_if(|trial| trial.entry.epoch() == epoch)?;
+        self.refused = None;
+        self.spacing.helped();
+        Some(trial.entry)
+    }
+}
