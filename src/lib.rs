@@ -160,8 +160,8 @@ pub use crate::{
     http::Transport,
     introspection::{Introspection, TokenInfo},
     middleware::{
-        Buffered, CloneRequest, ExistingAuthorization, ForeignOrigin, Idempotent, NoReplay, OAuth,
-        OAuthLayer, Origins,
+        Buffered, CloneRequest, ExistingAuthorization, FailFast, ForeignOrigin, Idempotent,
+        NoReplay, OAuth, OAuthLayer, Origins,
     },
     refresh::{Rejection, State, Status, Token, TokenHandle},
     revocation::Revocation,

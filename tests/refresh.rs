@@ -101,13 +101,15 @@ async fn rfr_03_a_thousand_callers_share_one_failure() {
     let mut status = tokens.subscribe();
     status.wait_for(|s| s.state() == State::Expired && s.is_fetching()).await.unwrap();
     let before = source.count();
+    source.otherwise(Step::Fail(Error::new(ErrorKind::InvalidClient, "who is this")));
     let mut callers = JoinSet::new();
     for _ in 0..1000 {
         let tokens = tokens.clone();
         callers.spawn(async move { tokens.token().await.unwrap_err().kind() });
     }
-    assert!(callers.join_all().await.iter().all(|kind| *kind == ErrorKind::Server));
-    assert_eq!(source.count(), before);
+    // The failure that may pass is waited out; the one that needs an operator ends all waits.
+    assert!(callers.join_all().await.iter().all(|kind| *kind == ErrorKind::InvalidClient));
+    assert_eq!(source.count(), before + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,12 +161,18 @@ async fn f03_past_expiry_failures_are_shared_and_the_first_success_resumes_all()
     sleep(secs(96)).await;
     assert!(!served(&tokens), "an expired token is not served");
     let fetches = source.count();
+    let asked = Instant::now();
+    let mut callers = JoinSet::new();
     for _ in 0..100 {
-        let asked = Instant::now();
-        assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Server);
-        assert!(asked.elapsed() < secs(1), "during back-off the last error comes at once");
+        let tokens = tokens.clone();
+        callers.spawn(async move { tokens.token().await.unwrap_err() });
     }
-    assert!(source.count() <= fetches + 1, "callers start no requests of their own");
+    for error in callers.join_all().await {
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(std::error::Error::source(&error).is_some(), "it says what failed");
+    }
+    assert_eq!(asked.elapsed(), secs(30), "they wait for an attempt that succeeds");
+    assert!(source.count() <= fetches + 20, "callers start no requests of their own");
     source.otherwise(Step::Token(secs(100)));
     let mut status = tokens.subscribe();
     timeout(secs(31), status.wait_for(Status::is_ready)).await.expect("within one cap").unwrap();
@@ -178,7 +186,7 @@ async fn f03_while_an_attempt_is_under_way_callers_wait_for_it_whatever_failed_b
     tokens.ready().await.unwrap();
     source.otherwise(fail(ErrorKind::Server));
     sleep(secs(96)).await;
-    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Server);
+    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Timeout);
     source.then([Step::Take(secs(2), Box::new(Step::Token(secs(100))))]);
     let mut status = tokens.subscribe();
     status.wait_for(Status::is_fetching).await.unwrap();
@@ -425,7 +433,7 @@ async fn f16_many_rejections_of_one_token_cause_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f17_endless_rejections_cause_one_fetch_a_second() {
+async fn f17_f75_endless_rejections_cause_ever_fewer_fetches() {
     let source = Script::tokens(HOUR);
     let tokens = TokenHandle::spawn(source.clone());
     tokens.ready().await.unwrap();
@@ -435,8 +443,8 @@ async fn f17_endless_rejections_cause_one_fetch_a_second() {
         tokens.reject(epoch);
         sleep(Duration::from_millis(1)).await;
     }
-    assert!(source.count() <= 601, "{}", source.count());
-    assert!(source.count() >= 500, "{}", source.count());
+    // At 0, 2, 6, 14, 30, 62, 126, 254 and 510 s.
+    assert_eq!(source.count(), 1 + 9);
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,9 +535,9 @@ async fn f24_beyond_the_bound_callers_fail_fast_and_the_others_share_one_error()
     }
     let kinds = callers.join_all().await;
     let of = |kind| kinds.iter().filter(|k| **k == kind).count();
-    assert_eq!(of(ErrorKind::Server), 10_000);
+    assert_eq!(of(ErrorKind::Timeout), 10_000);
     assert_eq!(of(ErrorKind::Overloaded), 90_000);
-    assert_eq!(source.count(), 2);
+    assert!(source.count() < 20, "{}: those of the back-off", source.count());
     // Every place was given back.
     source.otherwise(Step::Token(HOUR));
     timeout(secs(60), async {

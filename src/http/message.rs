@@ -212,7 +212,10 @@ fn unsendable(source: reqwest::Error) -> Error {
 mod sealed {
     #[cfg(feature = "mtls")]
     use http::Extensions;
-    use http::{Version, header::CONTENT_LENGTH};
+    use http::{
+        Version,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    };
 
     #[cfg(feature = "reqwest")]
     use super::HttpResponse;
@@ -258,7 +261,9 @@ mod sealed {
             // What is short has been read from the connection with the head.
             let length = self.headers().get(CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-            self.version() <= Version::HTTP_11 && length.is_none_or(|length| length > SHORT)
+            let is_long = length.is_some_and(|length| length > SHORT);
+            let is_chunked = self.headers().contains_key(TRANSFER_ENCODING);
+            self.version() <= Version::HTTP_11 && (is_long || is_chunked)
         }
     }
 

@@ -92,6 +92,12 @@ pub enum Event<'a> {
         /// The token's number.
         epoch: u64,
     },
+    /// A server refused a token, and renewals after refusals have not helped of late. The token stays
+    /// in service while another one is fetched: it may be good for other requests.
+    Renewing {
+        /// The token's number.
+        epoch: u64,
+    },
     /// A request has to wait for a token.
     Waiting,
     /// The wait of a request is over: it has a token, an error, or was dropped.

@@ -71,6 +71,9 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             counter!(REJECTIONS, "client" => client.clone()).increment(1);
             token(false, Duration::ZERO);
         }
+        Event::Renewing { .. } => {
+            counter!(REJECTIONS, "client" => client).increment(1);
+        }
         Event::Waiting => gauge!(WAITING, "client" => client).increment(1),
         Event::Waited { waited, obtained } => {
             gauge!(WAITING, "client" => client.clone()).decrement(1);

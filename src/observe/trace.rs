@@ -30,6 +30,10 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
             name: "tower_oauth.rejected", target: TARGET, client, epoch,
             "token refused by a server"
         ),
+        Event::Renewing { epoch } => info!(
+            name: "tower_oauth.renewing", target: TARGET, client, epoch,
+            "token refused by a server again; it stays in service while it is renewed"
+        ),
         // The end of the wait says it all.
         Event::Waiting => {}
         Event::Waited { waited, obtained } => debug!(

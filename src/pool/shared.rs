@@ -89,9 +89,14 @@ where
         }
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
-        if outcome == Rejection::Accepted {
-            self.emit(&tenant.key, &Event::Rejected { epoch: refusal.epoch });
-        }
+        let epoch = refusal.epoch;
+        self.emit(
+            &tenant.key,
+            &match outcome {
+                Rejection::Accepted => Event::Rejected { epoch },
+                _ => Event::Renewing { epoch },
+            },
+        );
         outcome
     }
 

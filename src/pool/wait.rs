@@ -73,7 +73,7 @@ where
         after: u64,
         deadline: Instant,
     ) -> Result<Option<Arc<Entry>>, Error> {
-        let Some(place) = self.take_place(tenant)? else { return Ok(None) };
+        let Some(place) = self.take_place(tenant, deadline)? else { return Ok(None) };
         loop {
             // Before looking: whatever changes from here on wakes it.
             let changed = place.changed.notified();
@@ -87,7 +87,7 @@ where
                 if let Some(entry) = tenant.slot.newer_than(after) {
                     return Ok(Some(entry));
                 }
-                if let Some(error) = node.life.refusal(tick, &self.rules) {
+                if let Some(error) = node.life.refusal(tick, deadline, &self.rules) {
                     return Err(error.clone());
                 }
                 if let Some(entry) = node.life.claim(after) {
@@ -111,7 +111,11 @@ where
 
     /// Joins those who wait for a tenant's token, and sees to it that it is fetched. `None` if the
     /// tenant is gone.
-    fn take_place(&self, tenant: &Arc<Tenant<K>>) -> Result<Option<Place<'_, K>>, Error> {
+    fn take_place(
+        &self,
+        tenant: &Arc<Tenant<K>>,
+        deadline: Instant,
+    ) -> Result<Option<Place<'_, K>>, Error> {
         let (tick, id) = (self.tick(), tenant.id());
         let mut ledger = self.ledger();
         if ledger.stopped {
@@ -121,7 +125,7 @@ where
         let Some(node) = ledger.node(id) else { return Ok(None) };
         let life = &mut node.life;
         life.ask(tick.seconds());
-        if let Some(error) = life.refusal(tick, &self.rules) {
+        if let Some(error) = life.refusal(tick, deadline, &self.rules) {
             return Err(error.clone());
         }
         let waiting = life.waiting.get_or_insert_with(|| {

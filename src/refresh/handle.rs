@@ -71,8 +71,10 @@ impl TokenHandle {
     ///
     /// # Errors
     ///
-    /// At once when somebody has to mend something, such as a wrong client secret. Failures that
-    /// may pass are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s).
+    /// At once for errors that need an operator, such as a wrong client secret, and when the
+    /// authorization server has asked for no requests until later than this could wait. Other
+    /// failures are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s): then the
+    /// kind is [`Timeout`](ErrorKind::Timeout), and the last failure is its source.
     ///
     /// # Cancellation
     ///
@@ -154,7 +156,8 @@ impl TokenHandle {
     pub async fn step_up(&self, epoch: u64, step_up: StepUp) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
         let Some(stepping_up) = self.shared.step_up(epoch, step_up) else {
-            let refusal = self.shared.status.borrow().refusal().cloned();
+            // No fetch is under way for it: what failed last is why.
+            let refusal = self.shared.status.borrow().error.clone();
             return Err(refusal.unwrap_or_else(|| {
                 let message = "a token with more was asked for already, or cannot be had now";
                 Error::new(ErrorKind::Denied, message)

@@ -161,9 +161,10 @@ impl Shared {
         }
         drop(inbox);
         self.wake.notify_one();
-        if outcome == Rejection::Accepted {
-            self.sink.emit(&Event::Rejected { epoch });
-        }
+        self.sink.emit(&match outcome {
+            Rejection::Accepted => Event::Rejected { epoch },
+            _ => Event::Renewing { epoch },
+        });
         outcome
     }
 
@@ -243,7 +244,7 @@ impl Shared {
         // machine sleeps.
         self.wake.notify_one();
         loop {
-            let refusal = status.borrow_and_update().refusal().cloned();
+            let refusal = status.borrow_and_update().refusal(deadline).cloned();
             // After the status: a token that is published is published before it.
             if let Some(entry) = self.slot.newer_than(after) {
                 return Ok(entry);

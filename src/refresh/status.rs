@@ -106,11 +106,13 @@ impl Status {
         self.state = if hopeless { State::Failed } else { state };
     }
 
-    /// The error that a request without a token gets at once, if it should not wait.
-    pub(crate) fn refusal(&self) -> Option<&Error> {
+    /// The error that a request without a token gets at once, if it should not wait until
+    /// `deadline`.
+    pub(crate) fn refusal(&self, deadline: Instant) -> Option<&Error> {
         let error = self.error.as_ref()?;
-        // A failure that may pass is waited out, up to the caller's own bound.
-        let hopeless = !error.is_retryable() && !self.fetching;
-        (self.state == State::Stopped || hopeless).then_some(error)
+        // A failure that may pass is waited out, up to the caller's own bound, unless the
+        // authorization server has asked for a longer time without requests.
+        let hopeless = !error.is_retryable() || error.retry_at().is_some_and(|at| at > deadline);
+        (self.state == State::Stopped || (hopeless && !self.fetching)).then_some(error)
     }
 }

@@ -250,6 +250,7 @@ pub(crate) fn note(world: &World, instance: usize, event: &Event<'_>) {
         }
         Event::Expired { epoch } => ledger.expired(instance, epoch),
         Event::Rejected { epoch } => ledger.rejected(instance, epoch),
+        Event::Renewing { epoch } => ledger.renewing(instance, epoch),
         Event::Replayed { .. } => ledger.count("replayed"),
         _ => {}
     }

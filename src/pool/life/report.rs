@@ -1,3 +1,5 @@
+use tokio::time::Instant;
+
 use super::{
     super::{rules::Rules, tenant::Tenant, timeline::Tick},
     Life, Phase,
@@ -17,11 +19,16 @@ impl Life {
     }
 
     /// The error that a request without a token gets at once, if it should not wait.
-    pub(in super::super) fn refusal(&self, tick: Tick, rules: &Rules) -> Option<&Error> {
+    pub(in super::super) fn refusal(
+        &self,
+        tick: Tick,
+        deadline: Instant,
+        rules: &Rules,
+    ) -> Option<&Error> {
         let error = &self.trouble.as_ref()?.error;
-        // A failure that may pass is waited out, up to the caller's own bound.
-        let refuse =
-            !error.is_retryable() && self.phase == Phase::Idle && tick < self.attempt_at(rules);
+        // As `Status::refusal` does for a single handle.
+        let hopeless = !error.is_retryable() || error.retry_at().is_some_and(|at| at > deadline);
+        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(rules);
         refuse.then_some(error)
     }
 

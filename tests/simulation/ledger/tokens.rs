@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Cause,
     Invariant::{I2, I3, I7},
-    Ledger, Serial,
+    Key, Ledger, Serial,
 };
 
 impl Ledger {
@@ -62,8 +62,28 @@ impl Ledger {
         self.require(I3, current.is_none_or(|current| current == epoch), || {
             format!("{instance} discards {epoch}, but its token is {current:?}")
         });
+        self.credit_rejection(key, serial);
+    }
+
+    /// The crate renews a refused token, which stays in service meanwhile.
+    pub(crate) fn renewing(&mut self, instance: usize, epoch: u64) {
+        self.say(format!("{instance} renews {epoch}, which was refused"));
+        self.count("renewing");
+        let holder = &self.instances[instance];
+        let was_refused = holder.refused.contains(&epoch);
+        let current = holder.held.map(|held| held.epoch);
+        let serial = holder.epochs.iter().find(|(_, known)| **known == epoch).map(|(s, _)| *s);
+        let key = holder.key;
+        self.require(I3, was_refused, || format!("{instance} renews {epoch}, refused by nobody"));
+        self.require(I3, current.is_none_or(|current| current == epoch), || {
+            format!("{instance} renews {epoch}, but its token is {current:?}")
+        });
+        self.credit_rejection(key, serial);
+    }
+
+    /// For each token once, however many processes have it.
+    fn credit_rejection(&mut self, key: Key, serial: Option<Serial>) {
         let facts = self.keys.entry(key).or_default();
-        // For each token once, however many processes have it.
         if serial.is_some_and(|serial| facts.rejected.insert(serial)) {
             self.credit(key, Cause::Rejected);
         }

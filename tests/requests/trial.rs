@@ -1,0 +1,169 @@
+//! A refused token that the source gives again.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{task::JoinSet, time::sleep};
+use tower_layer::Layer;
+use tower_oauth::{
+    CloneRequest, Error, ErrorKind, FetchContext, State, TokenHandle, TokenSet, source_fn,
+};
+
+use super::{API, HOUR, get, kind, layer, millis, secs, send};
+use crate::common::api::Api;
+
+/// A source that gives the same token every time.
+fn same() -> (TokenHandle, Arc<AtomicUsize>) {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let tokens = TokenHandle::spawn(source_fn({
+        let fetches = fetches.clone();
+        move |_: FetchContext| {
+            fetches.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, Error>(TokenSet::bearer("same")?.with_lifetime(HOUR)) }
+        }
+    }));
+    (tokens, fetches)
+}
+
+#[tokio::test(start_paused = true)]
+async fn f77_a_refused_token_that_is_given_again_is_tried_by_one_request_at_a_time() {
+    let (tokens, fetches) = same();
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|_| false).delay(millis(50));
+    let client = layer(&tokens).replay(CloneRequest).layer(api.clone());
+    let mut requests = JoinSet::new();
+    for _ in 0..30 {
+        let client = client.clone();
+        requests.spawn(async move { send(&client, get(API)).await });
+    }
+    while let Some(outcome) = requests.join_next().await {
+        assert_eq!(outcome.unwrap().unwrap().status(), 401);
+    }
+    // Each once, and a trial at 2, 6, 14 and 30 s at most.
+    assert!((30..=34).contains(&api.count()), "{} API calls", api.count());
+    assert!(fetches.load(Ordering::Relaxed) <= 6, "{fetches:?} fetches");
+    let status = tokens.status();
+    assert_eq!(status.state(), State::Rejected);
+    assert!(status.failures() > 0);
+    assert_eq!(status.error().unwrap().kind(), ErrorKind::UnusableToken);
+
+    // Requests that come now wait for a trial, and fail with the cause.
+    let called = api.count();
+    let error = send(&client, get(API)).await;
+    assert!(api.count() <= called + 2);
+    if let Err(error) = error {
+        assert_eq!(kind(&error), ErrorKind::Timeout);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f77_a_refused_token_that_a_server_accepts_after_all_comes_back_into_service() {
+    let (tokens, fetches) = same();
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|_| false);
+    let client = layer(&tokens).layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 401);
+    assert!(tokens.current().is_none());
+    api.accept(|_| true);
+    // Only one of them goes out with it at first; its success lets the others go.
+    let mut requests = JoinSet::new();
+    for _ in 0..30 {
+        let client = client.clone();
+        requests.spawn(async move { send(&client, get(API)).await.unwrap().status() });
+    }
+    assert!(requests.join_all().await.iter().all(|status| *status == 200));
+    sleep(secs(1)).await;
+    let status = tokens.status();
+    assert_eq!((status.state(), status.failures()), (State::Fresh, 0));
+    assert_eq!(tokens.current().unwrap().epoch(), status.epoch());
+    let settled = fetches.load(Ordering::Relaxed);
+    assert!(settled <= 3, "{settled}");
+    sleep(secs(600)).await;
+    assert_eq!(fetches.load(Ordering::Relaxed), settled, "it is as fresh as it ever was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f77_a_trial_that_was_dropped_ends_with_the_next_renewal() {
+    let (tokens, _) = same();
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|_| false);
+    let client = layer(&tokens).layer(api.clone());
+    send(&client, get(API)).await.unwrap();
+    api.accept(|_| true).delay(HOUR);
+    for _ in 0..2 {
+        let request = tokio::time::timeout(secs(10), send(&client, get(API)));
+        assert!(request.await.is_err(), "the API hangs");
+    }
+    api.delay(millis(1));
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f77_another_token_ends_the_refusal() {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let tokens = TokenHandle::spawn(source_fn({
+        let fetches = fetches.clone();
+        move |_: FetchContext| {
+            let name = match fetches.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => "same",
+                _ => "other",
+            };
+            async move { Ok::<_, Error>(TokenSet::bearer(name)?.with_lifetime(HOUR)) }
+        }
+    }));
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|token| token == "Bearer other");
+    let client = layer(&tokens).replay(CloneRequest).layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+    assert_eq!((api.count(), fetches.load(Ordering::Relaxed)), (2, 3));
+}
+
+#[cfg(feature = "pool")]
+#[tokio::test(start_paused = true)]
+async fn f77_a_tenants_refused_token_is_tried_by_one_request_and_comes_back() {
+    use tower_oauth::{OAuthLayer, TokenPool};
+
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let pool = TokenPool::builder({
+        let fetches = fetches.clone();
+        move |(): &()| {
+            let fetches = fetches.clone();
+            source_fn(move |_| {
+                fetches.fetch_add(1, Ordering::Relaxed);
+                async { Ok::<_, Error>(TokenSet::bearer("same")?.with_lifetime(HOUR)) }
+            })
+        }
+    })
+    .spawn();
+    let key = |_: &http::Request<String>| Some(());
+    let keyed = OAuthLayer::keyed(pool.clone(), API.parse().unwrap(), key);
+    let api = Api::new();
+    api.accept(|_| false).delay(millis(50));
+    let client = keyed.replay(CloneRequest).layer(api.clone());
+    let all = |n: usize| {
+        let mut requests = JoinSet::new();
+        for _ in 0..n {
+            let client = client.clone();
+            requests.spawn(async move { send(&client, get(API)).await });
+        }
+        requests
+    };
+    for outcome in all(30).join_all().await {
+        assert_eq!(outcome.unwrap().status(), 401);
+    }
+    assert!((30..=34).contains(&api.count()), "{} API calls", api.count());
+    assert!(fetches.load(Ordering::Relaxed) <= 6, "{fetches:?} fetches");
+    assert!(pool.status(&()).unwrap().failures() > 0);
+
+    sleep(secs(60)).await;
+    api.accept(|_| true);
+    let accepted = all(30).join_all().await;
+    assert!(accepted.iter().all(|outcome| outcome.as_ref().unwrap().status() == 200));
+    assert_eq!(pool.status(&()).unwrap().state(), State::Fresh);
+}
