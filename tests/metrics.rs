@@ -142,6 +142,35 @@ fn a_request_that_gives_up_waiting_is_no_longer_counted_as_waiting() {
     });
 }
 
+#[test]
+fn f80_requests_without_a_token_are_counted_by_reason() {
+    recorded(|snapshotter| async move {
+        let tokens = TokenHandle::builder(Script::tokens(HOUR)).name("orders").spawn();
+        let client = ServiceBuilder::new()
+            .layer(OAuthLayer::new(tokens, "https://api.example".parse().unwrap()))
+            .service(Api::new());
+        let get = |url: &str| Request::get(url).body(String::new()).unwrap();
+        let mut own = get("https://api.example/");
+        own.headers_mut().insert("authorization", "Basic abc".parse().unwrap());
+        let requests = [
+            get("https://evil.example"),
+            get("https://b.example"),
+            own,
+            get("https://api.example"),
+        ];
+        for request in requests {
+            client.clone().oneshot(request).await.unwrap();
+        }
+        let mut taken = taken(&snapshotter);
+        taken.retain(|name, _| name.starts_with("tower_oauth_passed_requests_total"));
+        let expected = [("authorization_present", 1.0), ("foreign_origin", 2.0)];
+        let expected = expected.map(|(reason, count)| {
+            (format!("tower_oauth_passed_requests_total{{client=orders,reason={reason}}}"), count)
+        });
+        assert_eq!(taken, BTreeMap::from(expected));
+    });
+}
+
 async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
 }

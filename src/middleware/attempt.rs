@@ -177,6 +177,9 @@ pub(super) fn report<T: Tokens>(
     if let Some(prover) = &sent.prover {
         prover.learn(response);
     }
+    if let Some(origin) = response.origin().filter(|origin| !context.origins.allow(*origin)) {
+        context.redirected(sent.owner, origin);
+    }
     match response.status() {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             refused(context, sent, response, tried)

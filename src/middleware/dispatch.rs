@@ -7,13 +7,13 @@ use tower_service::Service;
 use super::{
     ResponseFuture,
     attempt::{Sent, authorize, wait_and_send},
-    context::Context,
+    context::{Context, Exempt},
     future::Watch,
     replay::Replay,
     tokens::Tokens,
 };
 use crate::{
-    error::{BoxError, Error},
+    error::BoxError,
     http::{HttpRequest, HttpResponse},
     slot::Sharded,
 };
@@ -70,21 +70,24 @@ where
     ResponseFuture::slow(waiting)
 }
 
-/// Sends a request without a token, unless it is refused.
+/// Sends a request without a token and reports that, unless the settings refuse such a request.
 #[cold]
 pub(super) fn pass<S, Q, R, T>(
     inner: &mut S,
+    context: &Context<T>,
     replay: &R,
     request: Q,
-    refusal: Option<Error>,
+    exempt: Exempt,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
+    Q: HttpRequest,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {
-    match refusal {
-        None => ResponseFuture::sent(inner.call(replay.pass(request)), None),
-        Some(error) => ResponseFuture::failed(error),
+    if let Some(error) = context.refusal(exempt) {
+        return ResponseFuture::failed(error);
     }
+    context.passed(exempt, &request);
+    ResponseFuture::sent(inner.call(replay.pass(request)), None)
 }

@@ -43,11 +43,14 @@ mod tokens;
 mod verdict;
 
 pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
+#[cfg(feature = "pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
+pub use context::MissingKey;
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
-pub use keyed::{KeyedOAuth, KeyedOAuthLayer, MissingKey};
+pub use keyed::{KeyedOAuth, KeyedOAuthLayer};
 pub use layer::OAuthLayer;
 pub use origin::Origins;
 #[cfg(feature = "reqwest")]

@@ -27,6 +27,6 @@ mod sink;
 mod trace;
 mod wait;
 
-pub use event::{Event, FetchReason, Observer};
+pub use event::{Event, EventOrigin, FetchReason, Observer, PassReason};
 pub(crate) use sink::{Sink, metadata_failed};
 pub(crate) use wait::Wait;

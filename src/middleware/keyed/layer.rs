@@ -1,38 +1,15 @@
-use std::{fmt, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt, hash::Hash, time::Duration};
 
 use tower_layer::Layer;
 
 use super::{
     super::{
-        ExistingAuthorization, ForeignOrigin, NoReplay, OAuthLayer, Origins,
-        context::{Context, Options},
+        ExistingAuthorization, ForeignOrigin, MissingKey, NoReplay, OAuthLayer, Origins,
+        context::Context,
     },
     KeyedOAuth,
 };
-use crate::{
-    error::{Error, ErrorKind},
-    pool::TokenPool,
-    slot::Sharded,
-};
-
-/// What to do with a request that names no tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum MissingKey {
-    /// Fail with [`ErrorKind::NoKey`](crate::ErrorKind::NoKey).
-    #[default]
-    Refuse,
-    /// Send the request without a token.
-    PassWithoutToken,
-}
-
-impl MissingKey {
-    /// Why a request that names no tenant fails; `None` if it is sent as it is.
-    pub(super) fn refusal(self) -> Option<Error> {
-        let message = "the request names no tenant whose token it could get";
-        (self == Self::Refuse).then(|| Error::new(ErrorKind::NoKey, message))
-    }
-}
+use crate::{pool::TokenPool, slot::Sharded};
 
 /// Puts the token of its tenant on every request to the allowed origins. Made by
 /// [`OAuthLayer::keyed`].
@@ -43,7 +20,6 @@ where
 {
     context: Context<TokenPool<K>>,
     key: F,
-    missing: MissingKey,
     replay: R,
 }
 
@@ -58,9 +34,7 @@ impl OAuthLayer {
         K: Hash + Eq + Clone + Send + Sync + 'static,
         F: Fn(&Q) -> Option<K>,
     {
-        let context =
-            Context { tokens: pool, origins: Arc::new(origins), options: Options::default() };
-        KeyedOAuthLayer { context, key, missing: MissingKey::default(), replay: NoReplay }
+        KeyedOAuthLayer { context: Context::new(pool, origins), key, replay: NoReplay }
     }
 }
 
@@ -70,19 +44,14 @@ where
 {
     /// What to do with a request that names no tenant. Default: refuse it.
     pub fn missing_key(mut self, missing: MissingKey) -> Self {
-        self.missing = missing;
+        self.context.options.missing_key = missing;
         self
     }
 
     /// Sends a request once more, with a newer token, when its token was refused. See
     /// [`OAuthLayer::replay`]. Default: [`NoReplay`].
     pub fn replay<P>(self, policy: P) -> KeyedOAuthLayer<K, F, P> {
-        KeyedOAuthLayer {
-            context: self.context,
-            key: self.key,
-            missing: self.missing,
-            replay: policy,
-        }
+        KeyedOAuthLayer { context: self.context, key: self.key, replay: policy }
     }
 
     /// How long a request waits for a token when there is none. Default: 30 s.
@@ -122,7 +91,7 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         let context = Sharded::new(|| self.context.clone());
-        KeyedOAuth::new(inner, context, self.key.clone(), self.missing, self.replay.clone())
+        KeyedOAuth::new(inner, context, self.key.clone(), self.replay.clone())
     }
 }
 
@@ -133,12 +102,7 @@ where
     R: Clone,
 {
     fn clone(&self) -> Self {
-        Self {
-            context: self.context.clone(),
-            key: self.key.clone(),
-            missing: self.missing,
-            replay: self.replay.clone(),
-        }
+        Self { context: self.context.clone(), key: self.key.clone(), replay: self.replay.clone() }
     }
 }
 
@@ -150,7 +114,6 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedOAuthLayer")
             .field("context", &self.context)
-            .field("missing", &self.missing)
             .field("replay", &self.replay)
             .finish_non_exhaustive()
     }

@@ -7,7 +7,7 @@ use std::{hash::Hash, time::SystemTime};
 
 use tokio::time::Instant;
 
-pub use layer::{KeyedOAuthLayer, MissingKey};
+pub use layer::KeyedOAuthLayer;
 pub use service::KeyedOAuth;
 
 use super::tokens::Tokens;
@@ -53,5 +53,9 @@ where
 
     fn emit(&self, id: TenantId, event: &Event<'_>) {
         self.emit(id, event);
+    }
+
+    fn emit_untied(&self, event: &Event<'_>) {
+        self.emit_untied(event);
     }
 }

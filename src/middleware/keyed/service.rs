@@ -4,18 +4,14 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use http::header::AUTHORIZATION;
 use tower_service::Service;
 
-use super::{
-    super::{
-        NoReplay, ResponseFuture,
-        attempt::Sent,
-        context::{Context, Exempt},
-        dispatch::{bind_or_wait, pass, send},
-        replay::Replay,
-    },
-    MissingKey,
+use super::super::{
+    NoReplay, ResponseFuture,
+    attempt::Sent,
+    context::{Context, Exempt},
+    dispatch::{bind_or_wait, pass, send},
+    replay::Replay,
 };
 use crate::{
     error::BoxError,
@@ -34,7 +30,6 @@ where
     inner: S,
     context: Sharded<Context<TokenPool<K>>>,
     key: F,
-    missing: MissingKey,
     replay: R,
 }
 
@@ -46,10 +41,9 @@ where
         inner: S,
         context: Sharded<Context<TokenPool<K>>>,
         key: F,
-        missing: MissingKey,
         replay: R,
     ) -> Self {
-        Self { inner, context, key, missing, replay }
+        Self { inner, context, key, replay }
     }
 
     /// The service below.
@@ -89,15 +83,12 @@ where
     }
 
     fn call(&mut self, mut request: Q) -> Self::Future {
-        let Self { inner, context, key, missing, replay } = self;
-        if !context.origins.allow(request.target()) {
-            return pass(inner, replay, request, context.refusal(Exempt::Foreign));
-        }
-        if !context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return pass(inner, replay, request, context.refusal(Exempt::Present));
+        let Self { inner, context, key, replay } = self;
+        if let Some(exempt) = context.exempt(&request) {
+            return pass(inner, context, replay, request, exempt);
         }
         let Some(key) = key(&request) else {
-            return pass(inner, replay, request, missing.refusal());
+            return pass(inner, context, replay, request, Exempt::NoKey);
         };
         let Some((owner, epoch)) = context.tokens.inject(&key, request.headers_mut()) else {
             return bind_or_wait(inner, context, replay, request, key);
@@ -117,7 +108,6 @@ where
         f.debug_struct("KeyedOAuth")
             .field("inner", &self.inner)
             .field("context", &self.context)
-            .field("missing", &self.missing)
             .field("replay", &self.replay)
             .finish_non_exhaustive()
     }
