@@ -35,6 +35,8 @@ mod layer;
 mod origin;
 #[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
 mod proof;
+#[cfg(feature = "reqwest")]
+mod redirect;
 mod replay;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;

@@ -79,6 +79,11 @@ impl Origins {
         Self(Allowed::Any)
     }
 
+    #[cfg(feature = "reqwest")]
+    pub(super) fn is_any(&self) -> bool {
+        self.0 == Allowed::Any
+    }
+
     fn parse<I>(origins: I, allow_http: bool) -> Result<Self, ConfigError>
     where
         I: IntoIterator,
