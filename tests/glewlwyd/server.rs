@@ -71,7 +71,8 @@ impl Glewlwyd {
 
     /// A client of the user information, which follows redirects at the server only.
     pub(crate) fn client(&self) -> reqwest::Client {
-        let origins: tower_oauth::Origins = self.origin().parse().expect("the server is on loopback");
+        let origins: tower_oauth::Origins =
+            self.origin().parse().expect("the server is on loopback");
         let client = reqwest::Client::builder().no_proxy();
         client.redirect(origins.redirect_policy()).build().expect("a client builds")
     }
