@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, CloneRequest, OAuth, OAuthLayer, TokenHandle,
+    BoxError, ClientAuth, ClientCredentials, CloneRequest, OAuth, OAuthLayer, Origins, TokenHandle,
     observe::{Event, FetchReason},
     testing::{AuthorizationServer, ProtectedApi},
 };
@@ -54,10 +54,12 @@ async fn main() -> Result<ExitCode, BoxError> {
         .observer(move |event: &Event<'_>| observer.event(event))
         .spawn();
 
-    // The layer, around any HTTP client.
+    // The layer, around any HTTP client. This one follows redirects to the allowed origins only.
+    let origins: Origins = api.url().parse()?;
+    let http = reqwest::Client::builder().redirect(origins.redirect_policy()).build()?;
     let client = ServiceBuilder::new()
-        .layer(OAuthLayer::new(tokens.clone(), api.url().parse()?).replay(CloneRequest))
-        .service(reqwest::Client::new());
+        .layer(OAuthLayer::new(tokens.clone(), origins).replay(CloneRequest))
+        .service(http);
 
     let end = Instant::now() + Duration::from_secs(15);
     let mut clients = JoinSet::new();

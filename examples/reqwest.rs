@@ -7,7 +7,7 @@
 
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, CloneRequest, Error, OAuthLayer, TokenHandle,
+    BoxError, ClientAuth, ClientCredentials, CloneRequest, Error, OAuthLayer, Origins, TokenHandle,
     testing::{AuthorizationServer, ProtectedApi},
 };
 
@@ -25,12 +25,15 @@ async fn main() -> Result<(), BoxError> {
     // Optional: fails here, at start-up, if the credentials are wrong.
     tokens.ready().await?;
 
+    // The client follows redirects to the allowed origins only: reqwest's default policy would take
+    // the token to others.
+    let origins: Origins = api.url().parse()?;
+    let http = reqwest::Client::builder().redirect(origins.redirect_policy()).build()?;
     let mut client = ServiceBuilder::new()
-        .layer(OAuthLayer::new(tokens, api.url().parse()?).replay(CloneRequest))
-        .service(reqwest::Client::new());
+        .layer(OAuthLayer::new(tokens, origins).replay(CloneRequest))
+        .service(http.clone());
 
     // reqwest builds the request; the service sends it.
-    let http = reqwest::Client::new();
     let request = http.post(format!("{}/orders", api.url())).body("one pizza").build()?;
     let response = client.ready().await?.call(request).await?;
     println!("{}: {}", response.status(), response.text().await?);

@@ -9,7 +9,7 @@
 //! ```
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //! use tower_oauth::{
-//!     ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, TokenHandle,
+//!     ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, Origins, TokenHandle,
 //!     testing::{AuthorizationServer, ProtectedApi},
 //! };
 //!
@@ -25,11 +25,13 @@
 //!     .build()?;
 //! let tokens = TokenHandle::spawn(source);
 //!
+//! let origins: Origins = api.url().parse()?;
+//! let http = reqwest::Client::builder().redirect(origins.redirect_policy()).build()?;
 //! let mut client = ServiceBuilder::new()
-//!     .layer(OAuthLayer::new(tokens, api.url().parse()?).replay(CloneRequest))
-//!     .service(reqwest::Client::new());
+//!     .layer(OAuthLayer::new(tokens, origins).replay(CloneRequest))
+//!     .service(http.clone());
 //!
-//! let request = reqwest::Client::new().get(api.url()).build()?;
+//! let request = http.get(api.url()).build()?;
 //! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.status(), 200);
 //! # Ok(())

@@ -14,8 +14,8 @@ use hyper_util::{
 };
 use tower::{Service, ServiceBuilder, util::BoxCloneService};
 use tower_oauth::{
-    BoxError, Buffered, CloneRequest, FixedToken, Idempotent, OAuth, OAuthLayer, TokenHandle,
-    TokenSet,
+    BoxError, Buffered, CloneRequest, FixedToken, Idempotent, OAuth, OAuthLayer, Origins,
+    TokenHandle, TokenSet,
 };
 
 fn layer() -> OAuthLayer {
@@ -28,7 +28,8 @@ fn is_service<Q, S: Service<Q, Error = BoxError> + Clone + Send + Sync + 'static
 
 #[tokio::test]
 async fn reqwest_under_every_replay_policy() {
-    let client = reqwest::Client::new();
+    let origins: Origins = "https://api.example".parse().unwrap();
+    let client = reqwest::Client::builder().redirect(origins.redirect_policy()).build().unwrap();
     let stack = ServiceBuilder::new().layer(layer()).service(client.clone());
     is_service::<reqwest::Request, _>(&stack);
     let stack = ServiceBuilder::new().layer(layer().replay(CloneRequest)).service(client.clone());

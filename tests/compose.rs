@@ -27,9 +27,10 @@ use tokio::{
 use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt,
     buffer::BufferLayer,
-    limit::ConcurrencyLimitLayer,
+    limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
     load_shed::LoadShedLayer,
     retry::{Policy, RetryLayer},
+    steer::Steer,
     timeout::TimeoutLayer,
     util::BoxCloneService,
 };
@@ -265,6 +266,43 @@ async fn f23_an_error_of_readiness_passes_through() {
     let error = client.ready().await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), "closed");
     assert!(Error::find(&*error).is_none());
+}
+
+fn pick(request: &Request<String>, _: &[ConcurrencyLimit<Api>]) -> usize {
+    usize::from(request.uri().path() == "/1")
+}
+
+/// What the documentation says of tower's `Steer`: why a buffer has to be below the layer.
+#[tokio::test(start_paused = true)]
+async fn a_clone_of_a_ready_steer_claims_to_be_ready_and_its_services_are_not() {
+    let mut steer = Steer::new([ConcurrencyLimit::new(Api::new(), 2)], pick);
+    let mut clone = steer.ready().await.unwrap().clone();
+    clone.ready().await.unwrap();
+    let called = std::panic::AssertUnwindSafe(|| drop(clone.call(get())));
+    std::panic::catch_unwind(called).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steer_behind_a_buffer_survives_a_wait_for_the_token_and_a_replay() {
+    let source = Script::new(Step::Take(Duration::from_secs(1), Box::new(Step::Token(HOUR))));
+    let tokens = TokenHandle::spawn(source.clone());
+    let apis = [Api::new(), Api::new()];
+    apis[1].accept(|token| token == "Bearer token-2");
+    let limited = apis.clone().map(|api| ConcurrencyLimit::new(api, 2));
+    let client = ServiceBuilder::new()
+        .layer(layer(&tokens))
+        .buffer(8)
+        .service(Steer::new(limited, pick))
+        .boxed_clone();
+    let mut requests = JoinSet::new();
+    for number in 0..20 {
+        let client = client.clone();
+        let url = format!("https://api.example/{}", number % 2);
+        let request = Request::get(url).body(String::new()).unwrap();
+        requests.spawn(async move { client.oneshot(request).await.unwrap().status() });
+    }
+    assert!(requests.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!((source.count(), apis[0].count()), (2, 10));
 }
 
 /// A client with one connection, which a response holds until it is dropped.

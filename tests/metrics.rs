@@ -142,6 +142,93 @@ fn a_request_that_gives_up_waiting_is_no_longer_counted_as_waiting() {
     });
 }
 
+#[test]
+fn f80_requests_without_a_token_are_counted_by_reason() {
+    recorded(|snapshotter| async move {
+        let tokens = TokenHandle::builder(Script::tokens(HOUR)).name("orders").spawn();
+        let client = ServiceBuilder::new()
+            .layer(OAuthLayer::new(tokens, "https://api.example".parse().unwrap()))
+            .service(Api::new());
+        let get = |url: &str| Request::get(url).body(String::new()).unwrap();
+        let mut own = get("https://api.example/");
+        own.headers_mut().insert("authorization", "Basic abc".parse().unwrap());
+        let requests = [
+            get("https://evil.example"),
+            get("https://b.example"),
+            own,
+            get("https://api.example"),
+        ];
+        for request in requests {
+            client.clone().oneshot(request).await.unwrap();
+        }
+        let mut taken = taken(&snapshotter);
+        taken.retain(|name, _| name.starts_with("tower_oauth_passed_requests_total"));
+        let expected = [("authorization_present", 1.0), ("foreign_origin", 2.0)];
+        let expected = expected.map(|(reason, count)| {
+            (format!("tower_oauth_passed_requests_total{{client=orders,reason={reason}}}"), count)
+        });
+        assert_eq!(taken, BTreeMap::from(expected));
+    });
+}
+
+/// A client below follows redirects: each is counted, and the operator warned once.
+#[cfg(all(feature = "reqwest", feature = "tracing"))]
+#[test]
+fn f105_a_redirect_followed_below_is_counted_and_warned_of_once() {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use reqwest::ResponseBuilderExt;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    recorded(|snapshotter| async move {
+        let tokens = TokenHandle::builder(Script::tokens(HOUR)).name("orders").spawn();
+        tokens.ready().await.unwrap();
+        let below = tower::service_fn(|_: reqwest::Request| async {
+            let response = http::Response::builder();
+            let response = response.url("https://evil.example/secret?p=q".parse().unwrap());
+            Ok::<_, std::io::Error>(reqwest::Response::from(response.body("").unwrap()))
+        });
+        let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+        let lines = Lines::default();
+        let made = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || made.clone());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        for _ in 0..3 {
+            let url = "https://api.example/a".parse().unwrap();
+            let request = reqwest::Request::new(http::Method::GET, url);
+            // Each service that a layer has made counts for the layer.
+            let client = ServiceBuilder::new().layer(layer.clone()).service(below);
+            client.oneshot(request).await.unwrap();
+        }
+        drop(guard);
+        let count = taken(&snapshotter)["tower_oauth_followed_redirects_total{client=orders}"];
+        assert!((count - 3.0).abs() < 0.1);
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let levels = ["WARN", "DEBUG"].map(|level| lines.matches(level).count());
+        assert_eq!(levels, [1, 2], "{lines}");
+        assert_eq!(lines.matches("origin=https://evil.example\n").count(), 3, "{lines}");
+        assert!(!lines.contains("secret") && !lines.contains("p=q"), "{lines}");
+    });
+}
+
 async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
 }

@@ -6,7 +6,10 @@ use log_watch as _;
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use common::{
     api::Api,
@@ -18,7 +21,7 @@ use tower::{Service, ServiceExt};
 use tower_layer::Layer;
 use tower_oauth::{
     BoxError, CloneRequest, Error, ErrorKind, ExistingAuthorization, ForeignOrigin, Idempotent,
-    NoReplay, OAuth, OAuthLayer, State, TokenHandle,
+    NoReplay, OAuth, OAuthLayer, Origins, State, TokenHandle, observe::Event,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -486,5 +489,156 @@ mod refusal {
         }
         assert_eq!(send(&s.client, get(API)).await.unwrap().status(), 200);
         assert_eq!(s.source.count(), 2);
+    }
+}
+
+mod without_a_token {
+    use super::*;
+
+    type Passed = Arc<Mutex<Vec<String>>>;
+
+    /// A client with a token, and what is reported of its requests without one.
+    async fn reported(
+        configure: impl FnOnce(TokenHandle) -> OAuthLayer,
+    ) -> (OAuth<Api>, Api, Passed) {
+        let passed = Passed::default();
+        let seen = passed.clone();
+        let tokens = TokenHandle::builder(Script::tokens(HOUR))
+            .observer(move |event: &Event<'_>| {
+                if let Event::PassedWithoutToken { reason, origin } = event {
+                    let origin = origin.map_or("none".to_owned(), |origin| origin.to_string());
+                    seen.lock().unwrap().push(format!("{reason} {origin}"));
+                }
+            })
+            .spawn();
+        tokens.ready().await.unwrap();
+        let api = Api::new();
+        (configure(tokens).layer(api.clone()), api, passed)
+    }
+
+    fn with(name: header::HeaderName, value: &str, url: &str) -> Request<String> {
+        let mut request = get(url);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    }
+
+    fn with_method(method: &str, url: &str) -> Request<String> {
+        Request::builder().method(method).uri(url).body(String::new()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f80_each_is_reported_with_its_reason_and_origin() {
+        let (client, api, passed) =
+            reported(|tokens| OAuthLayer::new(tokens, API.parse().unwrap())).await;
+        let foreign = "https://user:hunter2@evil.example:8443/path?query";
+        let requests = [
+            (get(foreign), "foreign_origin https://evil.example:8443"),
+            (get("https://api.example./"), "foreign_origin https://api.example."),
+            (with(header::HOST, "evil.example:8443", "/a"), "foreign_origin evil.example:8443"),
+            (with(header::HOST, "a,b", "/a"), "foreign_origin a,b"),
+            (
+                with(header::AUTHORIZATION, "Basic abc", API),
+                "authorization_present https://api.example",
+            ),
+            (with_method("TRACE", API), "method https://api.example"),
+            (with_method("CONNECT", "api.example:443"), "method api.example:443"),
+        ];
+        for (request, expected) in requests {
+            send(&client, request).await.unwrap();
+            assert_eq!(passed.lock().unwrap().drain(..).collect::<Vec<_>>(), [expected]);
+        }
+        assert!(api.seen().iter().all(|seen| seen.authorization() != Some("Bearer token-1")));
+        // One that gets a token is not.
+        for url in [API, "https://API.EXAMPLE/", "/a"] {
+            send(&client, get(url)).await.unwrap();
+            assert_eq!(api.seen().last().unwrap().authorization(), Some("Bearer token-1"), "{url}");
+        }
+        assert!(passed.lock().unwrap().is_empty());
+    }
+
+    /// The caller has the error.
+    #[tokio::test(start_paused = true)]
+    async fn f80_a_request_that_is_refused_is_not_reported() {
+        let (client, api, passed) = reported(|tokens| {
+            OAuthLayer::new(tokens, API.parse().unwrap())
+                .foreign_origin(ForeignOrigin::Refuse)
+                .existing_authorization(ExistingAuthorization::Refuse)
+        })
+        .await;
+        let present = with(header::AUTHORIZATION, "Basic abc", API);
+        let mut trace = with(header::AUTHORIZATION, "Basic abc", API);
+        *trace.method_mut() = http::Method::TRACE;
+        for (request, expected) in [
+            (get("https://evil.example/"), ErrorKind::Origin),
+            (with(header::HOST, "evil.example", "/a"), ErrorKind::Origin),
+            (with_method("TRACE", "https://evil.example/"), ErrorKind::Origin),
+            (with_method("CONNECT", "evil.example:443"), ErrorKind::Origin),
+            (present, ErrorKind::AuthorizationPresent),
+            (trace, ErrorKind::AuthorizationPresent),
+        ] {
+            let error = send(&client, request).await.unwrap_err();
+            assert_eq!(kind(&error), expected);
+        }
+        assert_eq!((api.count(), passed.lock().unwrap().len()), (0, 0));
+    }
+
+    /// RFC 9110 §9.3.8: "A client MUST NOT generate fields in a TRACE request containing sensitive
+    /// data that might be disclosed by the response."
+    #[tokio::test(start_paused = true)]
+    async fn f81_trace_and_connect_carry_no_token_whatever_the_origins() {
+        let (client, api, _) = reported(|tokens| {
+            OAuthLayer::new(tokens, Origins::danger_any_origin())
+                .existing_authorization(ExistingAuthorization::Replace)
+        })
+        .await;
+        for (method, url) in
+            [("TRACE", API), ("TRACE", "/a"), ("CONNECT", "api.example:443"), ("CONNECT", API)]
+        {
+            send(&client, with_method(method, url)).await.unwrap();
+            assert_eq!(api.seen().last().unwrap().authorization(), None, "{method} {url}");
+        }
+        // Methods are case-sensitive (RFC 9110 §9.1), and this is another one.
+        send(&client, with_method("trace", API)).await.unwrap();
+        assert_eq!(api.seen().last().unwrap().authorization(), Some("Bearer token-1"));
+    }
+
+    #[cfg(feature = "tracing")]
+    #[tokio::test(start_paused = true)]
+    async fn f80_a_debug_line_says_why_without_path_query_and_user_information() {
+        use std::io;
+
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (client, ..) = reported(|tokens| OAuthLayer::new(tokens, API.parse().unwrap())).await;
+        let lines = Lines::default();
+        let made = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || made.clone())
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        send(&client, get("https://user:hunter2@evil.example:8443/secret?p=q")).await.unwrap();
+        drop(guard);
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let [line] = lines.lines().collect::<Vec<_>>().try_into().unwrap();
+        for part in ["DEBUG", "reason=foreign_origin", "origin=https://evil.example:8443"] {
+            assert!(line.contains(part), "{line}");
+        }
+        for secret in ["user", "hunter2", "secret", "p=q"] {
+            assert!(!line.contains(secret), "{line}");
+        }
     }
 }

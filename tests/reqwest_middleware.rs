@@ -15,6 +15,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use tower_oauth::{
     Buffered, ClientAuth, ClientCredentials, CloneRequest, Error, ErrorKind, ExistingAuthorization,
     ForeignOrigin, OAuthLayer, TokenHandle,
+    observe::Event,
     testing::{AuthorizationServer, ProtectedApi},
 };
 
@@ -35,7 +36,11 @@ fn layer(tokens: &TokenHandle, api: &ProtectedApi) -> OAuthLayer {
 }
 
 fn client(middleware: impl Middleware) -> ClientWithMiddleware {
-    ClientBuilder::new(reqwest::Client::new()).with(middleware).build()
+    ClientBuilder::new(follows_none()).with(middleware).build()
+}
+
+fn follows_none() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
 #[tokio::test]
@@ -123,7 +128,7 @@ async fn what_stands_below_sees_each_attempt_and_the_callers_extensions() {
     tokens.ready().await.unwrap();
     issuer.revoke_access_tokens();
     let seen = Arc::new(AtomicUsize::new(0));
-    let client = ClientBuilder::new(reqwest::Client::new())
+    let client = ClientBuilder::new(follows_none())
         .with(layer(&tokens, &api).replay(CloneRequest))
         .with(Count(seen.clone()))
         .build();
@@ -143,6 +148,27 @@ async fn an_error_of_ours_and_one_of_the_client_are_told_apart() {
     let layer = OAuthLayer::new(tokens(&issuer, "s3cr3t"), nobody.parse().unwrap());
     let error = client(layer).get(nobody).send().await.unwrap_err();
     assert!(error.is_connect(), "{error:?}");
+}
+
+#[tokio::test]
+async fn f81_a_trace_request_gets_no_token_and_f80_that_is_reported() {
+    let (issuer, api) = servers().await;
+    let auth = ClientAuth::basic("orders", "s3cr3t");
+    let source = ClientCredentials::builder(issuer.token_endpoint(), auth).build().unwrap();
+    let passed = Arc::new(AtomicUsize::new(0));
+    let counted = passed.clone();
+    let tokens = TokenHandle::builder(source)
+        .observer(move |event: &Event<'_>| {
+            let passed = matches!(event, Event::PassedWithoutToken { .. });
+            counted.fetch_add(usize::from(passed), Ordering::Relaxed);
+        })
+        .spawn();
+    let client = client(layer(&tokens, &api));
+    client.request(http::Method::TRACE, api.url()).send().await.unwrap();
+    assert!(api.requests()[0].bearer().is_none());
+    assert_eq!(passed.load(Ordering::Relaxed), 1);
+    assert_eq!(client.get(api.url()).send().await.unwrap().status(), 200);
+    assert_eq!(passed.load(Ordering::Relaxed), 1);
 }
 
 fn kind(error: &reqwest_middleware::Error) -> Option<ErrorKind> {

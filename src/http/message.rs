@@ -187,8 +187,9 @@ impl HttpResponse for reqwest::Response {
     }
 }
 
+/// Returns the target of a request to this URL.
 #[cfg(feature = "reqwest")]
-fn of_url(url: &reqwest::Url) -> Target<'_> {
+pub(crate) fn of_url(url: &reqwest::Url) -> Target<'_> {
     Target {
         scheme: Some(url.scheme()),
         // A URL without a host goes nowhere that was allowed.

@@ -21,6 +21,8 @@ pub(crate) use form::{
     encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string,
 };
 pub(crate) use json::{BrokenJson, each_member, from_json};
+#[cfg(feature = "reqwest")]
+pub(crate) use message::of_url;
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
 #[cfg(feature = "mtls")]
 pub use mtls::{ClientCertificate, MutualTlsClient};

@@ -114,6 +114,11 @@ pub(super) fn report<T: Tokens>(
     if let Some(prover) = &sent.prover {
         prover.learn(response);
     }
+    if !sent.is_answered_by(response)
+        && let Some(origin) = response.origin()
+    {
+        context.redirected(sent.owner, origin);
+    }
     if context.options.expose_token {
         expose(context, sent, response);
     }

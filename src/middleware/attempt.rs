@@ -140,10 +140,8 @@ where
             // Becoming ready may have taken longer than the token lives.
             Ok(Readiness::Later) => match tokens.latest(owner, token) {
                 Some(latest) => token = latest,
-                None => match budget.spend(|deadline| tokens.newer(owner, 0, deadline)).await {
-                    Ok(newer) => token = newer,
-                    Err(error) => return or_refusal(error.into(), refusal),
-                },
+                // A wait for another one would hold the place below.
+                None => return or_refusal(gone().into(), refusal),
             },
             Err(error) => return or_refusal(error, refusal),
         }
@@ -198,6 +196,10 @@ where
 
 fn may_hold_connection(response: &impl HttpResponse) -> bool {
     response.may_hold_connection()
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Timeout, "the token ended before the service below was ready")
 }
 
 fn is_timeout(error: &BoxError) -> bool {

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     mem,
     pin::pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
 };
 
@@ -11,10 +12,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    ResponseFuture, SecondService,
+    Origins, ResponseFuture, SecondService,
     answer::Sent,
     attempt::{Waiting, authorize, wait_and_send},
-    context::Context,
+    context::{Context, Exempt},
     future::Watch,
     replay::Replay,
     tokens::Tokens,
@@ -33,6 +34,7 @@ pub(super) fn send<S, Q, R, T>(
     replay: &R,
     request: Q,
     sent: Sent<T::Owner>,
+    origins: Option<Arc<Origins>>,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
@@ -42,7 +44,7 @@ where
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
     let again = kept.and_then(|kept| R::second(inner).zip(Some(kept)));
-    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
+    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again, origins }))
 }
 
 /// Sends a request with a token that is bound to something, or once there is a token.
@@ -53,6 +55,7 @@ pub(super) fn bind_or_wait<S, Q, R, T>(
     replay: &R,
     mut request: Q,
     key: T::Key,
+    origins: Option<Arc<Origins>>,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
@@ -64,19 +67,21 @@ where
     S::Future: Send,
 {
     if let Some((owner, token)) = context.tokens.bound(&key) {
-        return match authorize(context, &context.origins, &mut request, owner, &token) {
-            Ok(sent) => send(inner, context, replay, request, sent),
+        let allowed = origins.as_ref().unwrap_or(&context.origins);
+        return match authorize(context, allowed, &mut request, owner, &token) {
+            Ok(sent) => send(inner, context, replay, request, sent, origins),
             Err(error) => ResponseFuture::failed(error),
         };
     }
     let Some((fresh, service)) = R::second(inner).zip(R::second(inner)) else {
-        return ask_once(inner, context, replay, request, &key);
+        return ask_once(inner, context, replay, request, &key, origins);
     };
     // A waiting request holds nothing of the service below: what the ready one has reserved is given
     // back, and the request polls another clone once there is a token.
     drop(mem::replace(inner, fresh));
     let (request, kept) = replay.keep(request);
-    let (context, origins) = (context.clone(), context.origins.clone());
+    let origins = origins.unwrap_or_else(|| context.origins.clone());
+    let context = context.clone();
     let waiting = Waiting { context, key, origins, kept };
     ResponseFuture::slow(wait_and_send::<S, Q, R, _>(waiting, service, R::second, request))
 }
@@ -88,6 +93,7 @@ fn ask_once<S, Q, R, T>(
     replay: &R,
     mut request: Q,
     key: &T::Key,
+    origins: Option<Arc<Origins>>,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
@@ -102,32 +108,36 @@ where
     };
     let authorized = match obtained {
         Poll::Ready(Ok((owner, token))) => {
-            authorize(context, &context.origins, &mut request, owner, &token)
+            let allowed = origins.as_ref().unwrap_or(&context.origins);
+            authorize(context, allowed, &mut request, owner, &token)
         }
         Poll::Ready(Err(error)) => Err(error),
         Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
     };
     match authorized {
-        Ok(sent) => send(inner, context, replay, request, sent),
+        Ok(sent) => send(inner, context, replay, request, sent, origins),
         Err(error) => ResponseFuture::failed(error),
     }
 }
 
-/// Sends a request without a token, unless it is refused.
+/// Sends a request without a token and reports that, unless the settings refuse such a request.
 #[cold]
 pub(super) fn pass<S, Q, R, T>(
     inner: &mut S,
+    context: &Context<T>,
     replay: &R,
     request: Q,
-    refusal: Option<Error>,
+    exempt: Exempt,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
+    Q: HttpRequest,
     R: Replay<Q>,
     S: Service<R::Sent>,
 {
-    match refusal {
-        None => ResponseFuture::sent(inner.call(replay.pass(request)), None),
-        Some(error) => ResponseFuture::failed(error),
+    if let Some(error) = context.refusal(exempt) {
+        return ResponseFuture::failed(error);
     }
+    context.passed(exempt, &request);
+    ResponseFuture::sent(inner.call(replay.pass(request)), None)
 }

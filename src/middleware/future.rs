@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll, ready},
 };
 
@@ -9,6 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
+    Origins,
     answer::{Next, Sent, Tried, report},
     attempt::{Refused, replay},
     budget::Budget,
@@ -60,6 +62,8 @@ pub(super) struct Watch<S, K, T: Tokens> {
     pub(super) context: Sharded<Context<T>>,
     pub(super) sent: Sent<T::Owner>,
     pub(super) again: Option<(S, K)>,
+    /// Where the token may go, if not where the layer says: the tenant's own origins.
+    pub(super) origins: Option<Arc<Origins>>,
 }
 
 impl<S, Q, R, T> ResponseFuture<S, Q, R, T>
@@ -102,7 +106,7 @@ where
             let slow = match state.as_mut().project() {
                 StateProj::Sent { response, watch } => {
                     let mut response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let Some(Watch { context, sent, again }) = watch.take() else {
+                    let Some(Watch { context, sent, again, origins }) = watch.take() else {
                         return Poll::Ready(Ok(response));
                     };
                     let next = report(&context, &sent, &mut response, Tried::default());
@@ -112,7 +116,7 @@ where
                     let Some((service, kept)) = again else { return Poll::Ready(Ok(response)) };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
                     let budget = Budget::new(context.options.wait);
-                    let origins = context.origins.clone();
+                    let origins = origins.unwrap_or_else(|| context.origins.clone());
                     let refused = Refused { context, origins, kept, sent, next, budget };
                     replay::<S, Q, R, T>(refused, service, response)
                 }

@@ -1,17 +1,19 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tower_layer::Layer;
 
 use super::{
     ExistingAuthorization, FailFast, ForeignOrigin, NoReplay, OAuth, Origins, ResponseHead,
-    context::{Context, Options},
+    context::Context,
 };
 use crate::{refresh::TokenHandle, slot::Sharded};
 
 /// Puts a token on every request to the allowed origins.
 ///
-/// A redirect follower above the layer has each hop judged anew. One below has to drop the
-/// `Authorization` header on the way to another origin, as reqwest and tower-http do by themselves.
+/// A redirect follower above the layer passes each hop through it, and the layer judges each hop. A
+/// client below the layer that follows redirects takes the token along, and must not follow them to
+/// other origins: build a reqwest client with [`Origins::redirect_policy`]. See [the order of
+/// layers](crate::docs::layer_order#redirects).
 ///
 /// `R` says what happens to a request whose token is refused: by default the caller gets the
 /// refusal, and the next request a fresh token. See [`replay`](Self::replay).
@@ -25,8 +27,7 @@ pub struct OAuthLayer<R = NoReplay> {
 impl OAuthLayer {
     /// Tokens from this handle, to these origins.
     pub fn new(tokens: TokenHandle, origins: Origins) -> Self {
-        let context = Context { tokens, origins: Arc::new(origins), options: Options::default() };
-        Self { context, replay: NoReplay }
+        Self { context: Context::new(tokens, origins), replay: NoReplay }
     }
 }
 

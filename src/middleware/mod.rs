@@ -37,6 +37,8 @@ mod layer;
 mod origin;
 #[cfg_attr(not(feature = "dpop"), path = "no_proof.rs")]
 mod proof;
+#[cfg(feature = "reqwest")]
+mod redirect;
 mod refused_by;
 mod replay;
 #[cfg(feature = "reqwest-middleware")]
@@ -49,11 +51,14 @@ mod used_token;
 mod verdict;
 
 pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
+#[cfg(feature = "pool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
+pub use context::MissingKey;
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
-pub use keyed::{KeyedOAuth, KeyedOAuthLayer, MissingKey};
+pub use keyed::{KeyedOAuth, KeyedOAuthLayer};
 pub use layer::OAuthLayer;
 pub use origin::Origins;
 pub use refused_by::ResponseHead;

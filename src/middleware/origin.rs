@@ -1,19 +1,24 @@
 use std::{fmt, str::FromStr};
 
-use http::Uri;
+use http::{HeaderMap, Uri, header::HOST, uri};
 
 #[cfg(feature = "dpop")]
 use crate::dpop::ProofUrl;
 use crate::{
     error::ConfigError,
-    http::{Authority, Target, is_loopback, shown_url},
+    http::{Authority, HttpRequest, Target, is_loopback, shown_url},
 };
 
-/// The origins that may receive the token: scheme, host and port, compared exactly
-/// ([RFC 9110 §4.3.1], [RFC 9700 §4.9]).
+/// The origins that may receive the token: scheme, host and port ([RFC 9110 §4.3.1],
+/// [RFC 9700 §4.9]).
 ///
-/// `https` only, except for loopback. A host matches as it is written in lower case, as HTTP
-/// clients write it; another spelling of it, such as one with a dot at its end, does not.
+/// Hosts are compared without regard to ASCII case ([RFC 3986 §6.2.2.1]) and otherwise exactly: a
+/// host with a dot at its end is another host. An origin is `https`, except on loopback.
+///
+/// A request whose target has no authority, such as `/orders`, belongs to the server that the
+/// service below is bound to. It gets the token, unless its `Host` header names an origin that is
+/// not allowed, is malformed, or occurs twice. Requests with the methods `TRACE` and `CONNECT`
+/// never get a token.
 ///
 /// ```
 /// use tower_oauth::Origins;
@@ -27,6 +32,7 @@ use crate::{
 /// # }
 /// ```
 ///
+/// [RFC 3986 §6.2.2.1]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2.1
 /// [RFC 9110 §4.3.1]: https://www.rfc-editor.org/rfc/rfc9110#section-4.3.1
 /// [RFC 9700 §4.9]: https://www.rfc-editor.org/rfc/rfc9700#section-4.9
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +79,17 @@ impl Origins {
         Self(Allowed::Any)
     }
 
+    #[cfg(feature = "reqwest")]
+    pub(super) fn is_any(&self) -> bool {
+        self.0 == Allowed::Any
+    }
+
+    /// No origin: of a layer whose tenants have their own.
+    #[cfg(feature = "pool")]
+    pub(super) fn none() -> Self {
+        Self(Allowed::Listed(Vec::new()))
+    }
+
     fn parse<I>(origins: I, allow_http: bool) -> Result<Self, ConfigError>
     where
         I: IntoIterator,
@@ -104,13 +121,21 @@ impl Origins {
         }
     }
 
-    /// Whether a request to this target may carry the token.
+    /// Returns whether the token may go where this request goes.
+    #[inline]
+    pub(super) fn allow_request(&self, request: &impl HttpRequest) -> bool {
+        let target = request.target();
+        match target.authority {
+            Some(_) => self.allow(target),
+            None => self.allow_bound(request.headers()),
+        }
+    }
+
+    /// Returns whether the token may go to this target. A target without authority is judged by
+    /// [`allow_bound`](Self::allow_bound).
     #[inline]
     pub(super) fn allow(&self, target: Target<'_>) -> bool {
-        let Some(authority) = target.authority else {
-            // A path alone, as tonic sends: the service below is bound to its server.
-            return true;
-        };
+        let Some(authority) = target.authority else { return false };
         let Some(scheme) = target.scheme else {
             // An authority alone is a CONNECT request: it is read by a proxy.
             return false;
@@ -122,6 +147,23 @@ impl Origins {
                     || origins.iter().any(|origin| origin.matches(scheme, authority))
             }
         }
+    }
+
+    /// Returns whether the token may go to a target that is only a path, as tonic sends it. The
+    /// service below is bound to its server; but when the request names a server by its `Host`
+    /// header, that must be an allowed one.
+    pub(super) fn allow_bound(&self, headers: &HeaderMap) -> bool {
+        let Allowed::Listed(origins) = &self.0 else { return true };
+        let mut hosts = headers.get_all(HOST).iter();
+        let Some(host) = hosts.next() else { return true };
+        // RFC 9110 §7.2: a server refuses a request with two of them, and which one counts is
+        // anybody's guess until then.
+        if hosts.next().is_some() {
+            return false;
+        }
+        let Ok(authority) = uri::Authority::try_from(host.as_bytes()) else { return false };
+        let Some((host, port)) = Authority::Text(authority.as_str()).split() else { return false };
+        origins.iter().any(|origin| origin.is_at(host, port))
     }
 }
 
@@ -191,8 +233,11 @@ impl Origin {
 
     fn matches(&self, scheme: &str, authority: Authority<'_>) -> bool {
         let Some((host, port)) = authority.split() else { return false };
-        self.scheme.is(scheme)
-            && self.host == host
+        self.scheme.is(scheme) && self.is_at(host, port)
+    }
+
+    fn is_at(&self, host: &str, port: Option<u16>) -> bool {
+        self.host.eq_ignore_ascii_case(host)
             && self.port == port.filter(|port| *port != self.scheme.default_port())
     }
 }
@@ -212,7 +257,8 @@ impl Scheme {
     }
 
     /// Compares with a constant in each case: a few instructions, where two strings of unknown
-    /// lengths take a call.
+    /// lengths take a call. Exact: `http` and `url` parse a scheme to lower case, and connectors
+    /// treat one that a caller built as `HTTPS` as unknown.
     fn is(self, scheme: &str) -> bool {
         match self {
             Self::Https => scheme == "https",
@@ -246,7 +292,10 @@ mod tests {
             "https://api.example",
             "https://api.example:443/a",
             "https://api.example:8443/a?b=https://evil.example",
-            "/path/only",
+            // RFC 3986 §6.2.2.1: "the scheme and host are case-insensitive".
+            "https://API.example/",
+            "HTTPS://Api.Example:443/",
+            "https://API.EXAMPLE:8443/",
         ] {
             assert!(allows(&origins, good), "{good}");
         }
@@ -255,8 +304,8 @@ mod tests {
             "https://api.example:8444/",
             "https://sub.api.example/",
             "https://example/",
-            "https://API.example/",
             "https://api.example./",
+            "https://API.example./",
             "https://api.example@evil.example/",
             "https://user@api.example/",
             "https://user:pass@api.example/",
@@ -266,6 +315,64 @@ mod tests {
             "https://[::1]/",
         ] {
             assert!(!allows(&origins, bad), "{bad}");
+        }
+    }
+
+    /// An http `Uri` that is put together takes any scheme. Connectors do not know this one, and might
+    /// send the request in the clear.
+    #[test]
+    fn inj_03_a_scheme_that_connectors_do_not_know_gets_no_token() {
+        let parts = Uri::builder().scheme("HTTPS").authority("api.example").path_and_query("/");
+        let request = http::Request::get(parts.build().unwrap()).body(()).unwrap();
+        let origins: Origins = "https://api.example".parse().unwrap();
+        assert_eq!(request.target().scheme, Some("HTTPS"));
+        assert!(!origins.allow(request.target()));
+    }
+
+    #[test]
+    fn f81_a_path_alone_gets_the_token_unless_its_host_is_another_origin() {
+        let listed = ["https://api.example", "http://localhost:8080", "http://127.0.0.1"];
+        let origins = Origins::new(listed).unwrap();
+        let any = Origins::danger_any_origin();
+        let judge = |origins: &Origins, hosts: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, http::HeaderValue::from_bytes(host).unwrap());
+            }
+            origins.allow_bound(&headers)
+        };
+        let good: &[&[&[u8]]] = &[
+            &[],
+            &[b"api.example"],
+            &[b"API.Example"],
+            &[b"api.example:443"],
+            &[b"localhost:8080"],
+            &[b"127.0.0.1"],
+            &[b"127.0.0.1:80"],
+        ];
+        for hosts in good {
+            assert!(judge(&origins, hosts), "{hosts:?}");
+        }
+        let bad: &[&[&[u8]]] = &[
+            &[b"evil.example"],
+            &[b"api.example:80"],
+            &[b"api.example:8443"],
+            &[b"api.example."],
+            &[b"localhost"],
+            &[b"127.0.0.1:443"],
+            &[b"evil@api.example"],
+            &[b"api.example@evil.example"],
+            &[b"api.example, evil.example"],
+            &[b"api.example/"],
+            &[b"https://api.example"],
+            &[b""],
+            &[b"api.example\xff"],
+            &[b"api.example", b"api.example"],
+            &[b"api.example", b"evil.example"],
+        ];
+        for hosts in bad {
+            assert!(!judge(&origins, hosts), "{hosts:?}");
+            assert!(judge(&any, hosts), "{hosts:?}");
         }
     }
 
@@ -328,6 +435,17 @@ mod tests {
             let origins: Origins = "https://api.example".parse().unwrap();
             let target = Target { scheme: Some("https"), authority: Some(Authority::Text(&text)) };
             if origins.allow(target) {
+                proptest::prop_assert!(text == "api.example" || text == "api.example:443");
+            }
+        }
+
+        #[test]
+        fn inj_03_no_host_header_makes_the_guard_panic_or_leak(text in "[a-zA-Z.:@\\[\\]0-9 ,]{0,24}") {
+            let origins: Origins = "https://api.example".parse().unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, text.parse().unwrap());
+            if origins.allow_bound(&headers) {
+                let text = text.to_ascii_lowercase();
                 proptest::prop_assert!(text == "api.example" || text == "api.example:443");
             }
         }

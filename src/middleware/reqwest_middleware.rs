@@ -6,7 +6,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use http::{Extensions, header::AUTHORIZATION};
+use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error as MiddlewareError, Middleware, Next};
 use tokio::sync::Mutex;
@@ -15,12 +15,10 @@ use tower_service::Service;
 use super::{
     NoReplay, OAuthLayer, SecondService,
     attempt::{Waiting, wait_and_send},
-    context::{Context, Exempt},
     replay::Replay,
 };
 use crate::{
     error::{BoxError, Error},
-    http::HttpRequest,
     refresh::TokenHandle,
     slot::Sharded,
 };
@@ -28,18 +26,21 @@ use crate::{
 /// `OAuthLayer` is a middleware too: `ClientBuilder::new(client).with(layer)`. The rules are the
 /// same ones: origins, an `Authorization` header that is there already, waiting, replay.
 ///
-/// What the client follows by itself are redirects below this middleware: reqwest drops the token
-/// on the way to another host.
+/// The client follows redirects below this middleware, with the token on the request. Build the
+/// client with [`Origins::redirect_policy`](crate::Origins::redirect_policy): its default policy
+/// sends the token to a foreign origin at the second hop (reqwest 0.12 and 0.13).
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
-/// use tower_oauth::{CloneRequest, FixedToken, OAuthLayer, TokenHandle, TokenSet};
+/// use tower_oauth::{CloneRequest, FixedToken, OAuthLayer, Origins, TokenHandle, TokenSet};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_oauth::BoxError> {
 /// let tokens = TokenHandle::spawn(FixedToken::new(TokenSet::bearer("abc")?));
-/// let client = ClientBuilder::new(reqwest::Client::new())
-///     .with(OAuthLayer::new(tokens, "https://api.example".parse()?).replay(CloneRequest))
+/// let origins: Origins = "https://api.example".parse()?;
+/// let client = reqwest::Client::builder().redirect(origins.redirect_policy()).build()?;
+/// let client = ClientBuilder::new(client)
+///     .with(OAuthLayer::new(tokens, origins).replay(CloneRequest))
 ///     .build();
 /// # let _ = client;
 /// # Ok(())
@@ -63,11 +64,12 @@ where
         next: Next<'_>,
     ) -> reqwest_middleware::Result<Response> {
         let (context, replay) = self.parts();
-        if let Some(exempt) = exempt(context, &request) {
-            return match context.refusal(exempt) {
-                None => next.run(replay.pass(request), extensions).await,
-                Some(error) => Err(MiddlewareError::middleware(error)),
-            };
+        if let Some(exempt) = context.exempt(&request) {
+            if let Some(error) = context.refusal(exempt) {
+                return Err(MiddlewareError::middleware(error));
+            }
+            context.passed(exempt, &request);
+            return next.run(replay.pass(request), extensions).await;
         }
         let (request, kept) = replay.keep(request);
         let extensions = Mutex::new(extensions);
@@ -80,15 +82,6 @@ where
             wait_and_send::<_, Request, R, TokenHandle>(waiting, service, second, request).await;
         outcome.map_err(leave)
     }
-}
-
-/// Why a request gets no token, if it does not.
-fn exempt(context: &Context, request: &Request) -> Option<Exempt> {
-    if !context.origins.allow(request.target()) {
-        return Some(Exempt::Foreign);
-    }
-    let present = !context.replaces() && request.headers().contains_key(AUTHORIZATION);
-    present.then_some(Exempt::Present)
 }
 
 /// What the rest of the chain says leaves as it is.

@@ -1,12 +1,11 @@
 use std::task::{Context as TaskContext, Poll};
 
-use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{
     ResponseFuture, SecondService,
     answer::Sent,
-    context::{Context, Exempt},
+    context::Context,
     dispatch::{bind_or_wait, pass, send},
     replay::{NoReplay, Replay},
 };
@@ -69,18 +68,13 @@ where
     // moved on: a request is large, and each move of it costs as much as reading the slot.
     fn call(&mut self, mut request: Q) -> Self::Future {
         let Self { inner, context, replay } = self;
-        // Judged on every pass: a redirect follower above calls for each hop.
-        if !context.origins.allow(request.target()) {
-            return pass(inner, replay, request, context.refusal(Exempt::Foreign));
-        }
-        // `HeaderMap::entry` would search once for both, and is slower all the same.
-        if !context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return pass(inner, replay, request, context.refusal(Exempt::Present));
+        if let Some(exempt) = context.exempt(&request) {
+            return pass(inner, context, replay, request, exempt);
         }
         let Some(epoch) = context.tokens.inject(request.headers_mut()) else {
-            return bind_or_wait(inner, context, replay, request, ());
+            return bind_or_wait(inner, context, replay, request, (), None);
         };
         let sent = Sent::new(&request, (), epoch);
-        send(inner, context, replay, request, sent)
+        send(inner, context, replay, request, sent, None)
     }
 }

@@ -53,6 +53,9 @@ pub trait Tokens: Clone + Send + Sync + 'static {
 
     /// Tells an event.
     fn emit(&self, owner: Self::Owner, event: &Event<'_>);
+
+    /// Emits an event of a request that got no token, and so belongs to no owner.
+    fn emit_untied(&self, event: &Event<'_>);
 }
 
 impl Tokens for TokenHandle {
@@ -92,6 +95,10 @@ impl Tokens for TokenHandle {
     }
 
     fn emit(&self, (): (), event: &Event<'_>) {
+        self.emit(event);
+    }
+
+    fn emit_untied(&self, event: &Event<'_>) {
         self.emit(event);
     }
 }

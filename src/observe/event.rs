@@ -43,6 +43,62 @@ impl fmt::Display for FetchReason {
     }
 }
 
+/// Why a request was sent without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PassReason {
+    /// It goes to an origin that the layer was not given.
+    ForeignOrigin,
+    /// It has an `Authorization` header of the caller's, which the layer keeps.
+    AuthorizationPresent,
+    /// Its method is `TRACE` or `CONNECT`, which never carry a token.
+    Method,
+    /// It names no tenant.
+    NoKey,
+}
+
+impl PassReason {
+    /// Returns a stable name, as used in events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ForeignOrigin => "foreign_origin",
+            Self::AuthorizationPresent => "authorization_present",
+            Self::Method => "method",
+            Self::NoKey => "no_key",
+        }
+    }
+}
+
+impl fmt::Display for PassReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a request goes or a response comes from: never a path, a query or user information.
+///
+/// `Display` writes it as in a URL: `https://api.example:8443`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EventOrigin<'a> {
+    /// The scheme, if the target names one.
+    pub scheme: Option<&'a str>,
+    /// The host.
+    pub host: &'a str,
+    /// The port, if the target names one.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for EventOrigin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = self.scheme {
+            write!(f, "{scheme}://")?;
+        }
+        f.write_str(self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 /// Something that happened to a token or to a request that needed one.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -114,6 +170,22 @@ pub enum Event<'a> {
     },
     /// A request that was refused was sent again, and that failed: the caller gets the refusal.
     ReplayFailed,
+    /// A request was sent without a token.
+    PassedWithoutToken {
+        /// Why.
+        reason: PassReason,
+        /// Where it goes, if it names a server.
+        origin: Option<EventOrigin<'a>>,
+    },
+    /// A client below the layer followed a redirect to another origin: the token, or the DPoP proof,
+    /// may have gone there. See [the order of layers](crate::docs::layer_order).
+    RedirectFollowed {
+        /// Where the response came from.
+        origin: EventOrigin<'a>,
+        /// Whether it is the first redirect that this layer has seen. `tracing` warns of that one
+        /// only.
+        first: bool,
+    },
     /// The right to renew a stored token was waited for: other processes have it in turn.
     Leased {
         /// How long.

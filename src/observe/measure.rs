@@ -89,6 +89,12 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             counter!(REPLAYS, "client" => client, "http_response_status_code" => "none")
                 .increment(1);
         }
+        Event::PassedWithoutToken { reason, .. } => {
+            counter!(PASSED, "client" => client, "reason" => reason.as_str()).increment(1);
+        }
+        Event::RedirectFollowed { .. } => {
+            counter!(REDIRECTS, "client" => client).increment(1);
+        }
         Event::Leased { waited, obtained } => {
             let outcome = if obtained { "success" } else { "failure" };
             histogram!(LEASE_WAIT_DURATION, "client" => client, "outcome" => outcome)
@@ -135,6 +141,12 @@ fn describe() {
         );
         describe_counter!(STORE, Unit::Count, "What happened with stored tokens");
         describe_counter!(REPLAYS, Unit::Count, "Requests that were sent again");
+        describe_counter!(PASSED, Unit::Count, "Requests that were sent without a token");
+        describe_counter!(
+            REDIRECTS,
+            Unit::Count,
+            "Redirects to other origins that a client below followed"
+        );
     });
 }
 
@@ -152,3 +164,5 @@ const WAIT_DURATION: &str = "tower_oauth_wait_duration_seconds";
 const LEASE_WAIT_DURATION: &str = "tower_oauth_lease_wait_duration_seconds";
 const STORE: &str = "tower_oauth_store_events_total";
 const REPLAYS: &str = "tower_oauth_replays_total";
+const PASSED: &str = "tower_oauth_passed_requests_total";
+const REDIRECTS: &str = "tower_oauth_followed_redirects_total";

@@ -27,6 +27,13 @@ mod sink;
 mod trace;
 mod wait;
 
-pub use event::{Event, FetchReason, Observer};
+pub use event::{Event, EventOrigin, FetchReason, Observer, PassReason};
 pub(crate) use sink::{Sink, metadata_failed};
 pub(crate) use wait::Wait;
+
+/// Keeps a task within the span of the fetch that it is part of, if there is `tracing`.
+pub(crate) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tracing")]
+    let task = tracing::Instrument::in_current_span(task);
+    task
+}

@@ -2,7 +2,11 @@
 
 use std::future::Future;
 
-use tracing::{Instrument, Span, debug, field::Empty, info, info_span, warn};
+use tracing::{
+    Instrument, Span, debug,
+    field::{self, Empty},
+    info, info_span, warn,
+};
 
 use super::{Event, FetchReason};
 use crate::error::Error;
@@ -47,6 +51,19 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
         Event::ReplayFailed => debug!(
             name: "tower_oauth.replay_failed", target: TARGET, client,
             "request sent again after a refusal, and that failed"
+        ),
+        Event::PassedWithoutToken { reason, origin } => debug!(
+            name: "tower_oauth.passed", target: TARGET, client, %reason,
+            origin = origin.map(field::display), "request sent without a token"
+        ),
+        Event::RedirectFollowed { origin, first: true } => warn!(
+            name: "tower_oauth.redirected", target: TARGET, client, %origin,
+            "a client below the layer followed a redirect to another origin, which may have got the \
+             token; give that client `Origins::redirect_policy`, or let it follow none"
+        ),
+        Event::RedirectFollowed { origin, first: false } => debug!(
+            name: "tower_oauth.redirected", target: TARGET, client, %origin,
+            "a client below the layer followed a redirect to another origin"
         ),
         Event::Leased { waited, obtained } => debug!(
             name: "tower_oauth.leased", target: TARGET, client,

@@ -191,6 +191,11 @@ where
             None => self.shared.sink.emit(event),
         }
     }
+
+    /// Emits an event that belongs to no tenant.
+    pub(crate) fn emit_untied(&self, event: &Event<'_>) {
+        self.shared.sink.emit(event);
+    }
 }
 
 impl<K> Clone for TokenPool<K>

@@ -19,7 +19,7 @@ pub struct FetchContext {
     pub reason: FetchReason,
     /// What APIs have asked for beyond what the source asks for by itself; mostly nothing.
     pub step_up: StepUp,
-    /// When the fetch is given up.
+    /// When the fetch is given up; in a [`Chain`](super::Chain), when the next source is asked.
     pub deadline: Instant,
     /// The clock to judge absolute times by.
     pub clock: Arc<dyn Clock>,

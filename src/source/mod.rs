@@ -22,6 +22,7 @@ mod fixed;
 mod function;
 #[cfg(feature = "store")]
 mod identity;
+mod link;
 mod replaceable;
 mod service;
 mod step_up;
@@ -33,13 +34,13 @@ use std::{
 };
 
 pub use chain::Chain;
-pub(crate) use chain::{Link, first_of};
 pub use context::FetchContext;
 pub use fixed::FixedToken;
 pub use function::{SourceFn, source_fn};
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use identity::{Identified, Identity};
+pub(crate) use link::{Link, first_of};
 pub use replaceable::{Offer, Replaceable};
 pub use service::FromService;
 pub use step_up::StepUp;

@@ -1,14 +1,16 @@
+//! A source that can be replaced while it is in use. Called by the refresher, as any source.
+
 use std::{
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::sync::oneshot;
 
-use super::{FetchContext, TokenSource, chain::Link};
+use super::{
+    FetchContext, TokenSource,
+    link::{Asked, Link, share, spawn},
+};
 use crate::{
     error::{Error, ErrorKind},
     token::TokenSet,
@@ -20,6 +22,10 @@ use crate::{
 /// it is the source; until then the old one is, and if it gives none, the old one is asked in the
 /// same fetch, so that nobody goes without. Each of them is shown only what it gave itself: a
 /// refresh token goes to nobody but the server that issued it.
+///
+/// The new source has half of the time that the fetch has. Its fetch is not dropped then, because the
+/// answer may hold a rotated refresh token. It goes on until the fetch's deadline, and a source that
+/// gives a token by then takes the place of the old one, too.
 ///
 /// Clones share one source.
 ///
@@ -44,6 +50,8 @@ pub struct Replaceable(Arc<Mutex<Sources>>);
 
 struct Sources {
     current: Link,
+    /// The number of the offer that `current` was; 0 for the first source.
+    accepted: u64,
     offered: Option<Offered>,
     /// How many were offered: the number of the last.
     offers: u64,
@@ -71,7 +79,7 @@ impl Replaceable {
     /// Starts with a source.
     pub fn new(source: impl TokenSource) -> Self {
         let current = Link::new(source);
-        Self(Arc::new(Mutex::new(Sources { current, offered: None, offers: 0 })))
+        Self(Arc::new(Mutex::new(Sources { current, accepted: 0, offered: None, offers: 0 })))
     }
 
     /// Offers a source in place of the current one. It is tried by the next fetch, which
@@ -110,31 +118,50 @@ impl Replaceable {
     }
 
     /// Tries the source that was offered.
-    async fn try_offered(&self, offered: Offered, mut cx: FetchContext) -> Option<TokenSet> {
-        let Offered { link, same_grant, outcome: sender, .. } = offered;
+    async fn try_offered(&self, offered: Offered, cx: FetchContext) -> Option<TokenSet> {
+        let Offered { mut link, same_grant, number, outcome: sender } = offered;
         if same_grant() {
             link.inherit(&self.sources().current);
         }
         // The current source needs time too.
-        let now = Instant::now();
-        cx.deadline = now + cx.deadline.saturating_duration_since(now) / 2;
-        let outcome = timeout_at(cx.deadline, link.fetch(cx)).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, "the offered source gave no token in time"))
-        });
-        match outcome {
-            Ok(token) => {
-                // Offered -> current: it works.
-                let replaced = mem::replace(&mut self.sources().current, link);
-                // A source may do anything when it is dropped, so not while the lock is held.
-                drop(replaced);
-                tell(sender, Ok(()));
-                Some(token)
+        match link.ask(share(cx.deadline, 2), cx).await {
+            Asked::Ended(outcome) => {
+                let token = outcome.as_ref().ok().cloned();
+                self.settle(link, number, sender, outcome);
+                token
             }
-            Err(error) => {
-                tell(sender, Err(error));
+            Asked::UnderWay(flight) => {
+                let this = self.clone();
+                spawn(async move {
+                    let outcome = flight.ended().await;
+                    this.settle(link, number, sender, outcome);
+                });
                 None
             }
         }
+    }
+
+    /// Puts a source that gave a token in the place of the current one, and tells the offerer.
+    fn settle(
+        &self,
+        link: Link,
+        number: u64,
+        sender: oneshot::Sender<Result<(), Error>>,
+        outcome: Result<TokenSet, Error>,
+    ) {
+        let accepted = outcome.map(|_| {
+            let mut sources = self.sources();
+            // A source that took its time may come after one that was offered later.
+            if number > sources.accepted {
+                // Offered -> current: it works.
+                sources.accepted = number;
+                let replaced = mem::replace(&mut sources.current, link);
+                // A source may do anything when it is dropped, so not while the lock is held.
+                drop(sources);
+                drop(replaced);
+            }
+        });
+        tell(sender, accepted);
     }
 
     fn sources(&self) -> MutexGuard<'_, Sources> {
@@ -230,6 +257,8 @@ mod tests {
         time::Duration,
     };
 
+    use tokio::time::Instant;
+
     use super::{super::source_fn, *};
     use crate::secret::Secret;
 
@@ -313,8 +342,7 @@ mod tests {
         second.accepted().await.unwrap();
     }
 
-    /// A fetch that panics ends on its task, as the refresher runs it.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_source_that_panics_is_not_tried_again() {
         let source = Replaceable::new(named("old"));
         let tries = Arc::new(AtomicU32::new(0));
@@ -323,13 +351,72 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
             async { panic!("a bug") }
         }));
-        let trying = source.clone();
-        #[expect(clippy::disallowed_methods, reason = "the panic ends there")]
-        let task = tokio::spawn(async move { trying.fetch(FetchContext::first()).await });
-        let ended = tokio::time::timeout(Duration::from_secs(5), task).await.unwrap();
-        assert!(ended.unwrap_err().is_panic());
+        assert_eq!(fetch(&source).await, "old");
         assert_eq!(offer.accepted().await.unwrap_err().kind(), ErrorKind::Panic);
         assert_eq!(fetch(&source).await, "old");
         assert_eq!(tries.load(Ordering::Relaxed), 1);
+    }
+
+    /// Its fetch was dropped, and its first refresh token spent.
+    #[tokio::test(start_paused = true)]
+    async fn f64_a_source_that_gives_its_token_late_takes_the_place_of_the_old_one_too() {
+        let source = Replaceable::new(named("old"));
+        let fetches = Arc::new(AtomicU32::new(0));
+        let counted = fetches.clone();
+        let offer = source.offer(source_fn(move |cx: FetchContext| {
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(cx.previous.is_some(), number == 1, "it goes on from its own token");
+            async move {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok(TokenSet::bearer("new")?.with_refresh_token("new"))
+            }
+        }));
+        assert_eq!(fetch(&source).await, "old");
+        offer.accepted().await.unwrap();
+        assert_eq!(fetch(&source).await, "new");
+        assert_eq!(fetches.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f64_a_source_that_is_late_does_not_displace_one_that_was_offered_after_it() {
+        let source = Replaceable::new(named("old"));
+        let late = source.offer(source_fn(|_| async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            TokenSet::bearer("late")
+        }));
+        assert_eq!(fetch(&source).await, "old");
+        let newer = source.offer(named("newer"));
+        assert_eq!(fetch(&source).await, "newer");
+        newer.accepted().await.unwrap();
+        late.accepted().await.unwrap();
+        assert_eq!(fetch(&source).await, "newer");
+    }
+
+    /// Both would have sent the same refresh token, and a server that sees it twice ends the grant.
+    #[tokio::test(start_paused = true)]
+    async fn f64_one_refresh_token_is_not_sent_by_two_sources_at_a_time() {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let rotating = |name: &'static str, takes: u64| {
+            let sent = sent.clone();
+            source_fn(move |cx: FetchContext| {
+                let previous = cx.previous.as_ref().and_then(|token| token.refresh_token());
+                let previous = previous.map_or("none", |token| token.expose()).to_owned();
+                let mut sent = sent.lock().unwrap();
+                assert!(!sent.contains(&previous), "{previous} is sent again");
+                sent.push(previous);
+                let next = format!("{name}{}", sent.len());
+                async move {
+                    tokio::time::sleep(Duration::from_secs(takes)).await;
+                    Ok(TokenSet::bearer(&*next)?.with_refresh_token(next))
+                }
+            })
+        };
+        let source = Replaceable::new(rotating("old", 0));
+        assert_eq!(fetch(&source).await, "old1");
+        let offer = source.offer_same_grant(rotating("heir", 20));
+        assert_eq!(fetch(&source).await, "heir2");
+        offer.accepted().await.unwrap();
+        assert_eq!(fetch(&source).await, "heir3");
+        assert_eq!(*sent.lock().unwrap(), ["none", "old1", "heir2"]);
     }
 }

@@ -172,10 +172,8 @@ async fn requests_and_renewals(record: &Record) -> Vec<Canary> {
                 .unwrap();
             let tokens = tokens(record, source);
             let layer = OAuthLayer::new(tokens.clone(), origins.clone());
-            let with_reqwest = layer
-                .clone()
-                .replay(Idempotent(CloneRequest))
-                .layer(reqwest::Client::builder().no_proxy().build().unwrap());
+            let with_reqwest =
+                layer.clone().replay(Idempotent(CloneRequest)).layer(no_proxy(&origins));
             let with_hyper = layer.replay(Buffered::up_to(100)).layer(logged(record, hyper_of()));
             record.debug(&with_reqwest);
             for _ in 0..2 {
@@ -197,6 +195,11 @@ async fn requests_and_renewals(record: &Record) -> Vec<Canary> {
         }
     }
     issued(&api.requests()).collect()
+}
+
+fn no_proxy(origins: &Origins) -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy();
+    client.redirect(origins.redirect_policy()).build().unwrap()
 }
 
 /// As `hyper()`, for the bodies that a replay policy makes.

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_oauth::{
-    ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, TokenHandle,
+    ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, Origins, TokenHandle,
     time::{Clock, SystemClock},
 };
 
@@ -22,9 +22,11 @@ async fn child() {
     let start = Instant::now();
     let source = ClientCredentials::builder(endpoint, ClientAuth::basic("child", "s3cr3t"));
     let tokens = TokenHandle::spawn(source.build().unwrap());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let client =
-        OAuthLayer::new(tokens.clone(), api.parse().unwrap()).replay(CloneRequest).layer(client);
+    let origins: Origins = api.parse().unwrap();
+    let client = reqwest::Client::builder().no_proxy().redirect(origins.redirect_policy());
+    let client = OAuthLayer::new(tokens.clone(), origins)
+        .replay(CloneRequest)
+        .layer(client.build().unwrap());
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
         match &*line {

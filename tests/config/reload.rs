@@ -245,7 +245,9 @@ async fn no_request_is_lost_while_credentials_are_replaced() {
     };
     let client = config("a", "s1").builder().build().unwrap();
     client.tokens().ready().await.unwrap();
-    let service = ServiceBuilder::new().layer(client.layer()).service(reqwest::Client::new());
+    let policy = client.origins().redirect_policy();
+    let http = reqwest::Client::builder().redirect(policy).build().unwrap();
+    let service = ServiceBuilder::new().layer(client.layer()).service(http);
     let done = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..4)
         .map(|_| {

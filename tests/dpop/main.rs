@@ -7,5 +7,6 @@ use log_watch as _;
 
 mod allocations;
 mod api;
+mod below;
 mod server;
 mod token_endpoint;

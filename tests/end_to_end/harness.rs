@@ -65,8 +65,13 @@ pub(crate) fn hyper() -> HyperClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
+/// A client that follows no redirects.
 pub(crate) fn no_proxy() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    following(reqwest::redirect::Policy::none())
+}
+
+pub(crate) fn following(policy: reqwest::redirect::Policy) -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().redirect(policy).build().unwrap()
 }
 
 async fn read<B>(response: Response<B>) -> Result<Response<Bytes>, BoxError>
@@ -195,6 +200,8 @@ impl Events {
                 Event::Rejected { .. } => "rejected",
                 Event::Waited { .. } => "waited",
                 Event::Replayed { .. } => "replayed",
+                Event::RedirectFollowed { first: true, .. } => "redirected",
+                Event::RedirectFollowed { first: false, .. } => "redirected again",
                 _ => "other",
             });
         }

@@ -69,8 +69,12 @@ impl Glewlwyd {
         &self.url
     }
 
+    /// A client of the user information, which follows redirects at the server only.
     pub(crate) fn client(&self) -> reqwest::Client {
-        self.http.clone()
+        let origins: tower_oauth::Origins =
+            self.origin().parse().expect("the server is on loopback");
+        let client = reqwest::Client::builder().no_proxy();
+        client.redirect(origins.redirect_policy()).build().expect("a client builds")
     }
 
     /// A refresh token of Alice's. Our users get theirs in a browser; the password grant, which

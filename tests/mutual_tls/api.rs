@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_oauth::{
     BoxError, ClientAuth, ClientCertificate, ClientCredentials, CloneRequest, MutualTlsClient,
-    OAuthLayer, TokenHandle,
+    OAuthLayer, Origins, TokenHandle,
 };
 
 use crate::{
@@ -95,6 +95,46 @@ impl Servers {
 fn answer(good: bool) -> Reply {
     let refusal = "401 Unauthorized\r\nwww-authenticate: Bearer error=\"invalid_token\"";
     (if good { "200 OK" } else { refusal }.to_owned(), String::new())
+}
+
+/// reqwest's default policy takes the certificate along at once, and the token at the second hop.
+#[tokio::test]
+async fn f105_a_client_with_certificates_follows_redirects_only_where_it_is_told()
+-> Result<(), BoxError> {
+    let authority = Authority::new();
+    let issuer = Server::start_authorization_server(&authority).await;
+    let foreign = Server::start(&authority, |_| answer(true)).await;
+    let away = format!("302 Found\r\nlocation: {}", foreign.url("/"));
+    let api = Server::start(&authority, move |_| (away.clone(), String::new())).await;
+    let files = Files::new(&authority.client("client"));
+    let certificate = files.certificate();
+    let servers = Servers { authority, issuer, api };
+    let tokens = servers.tokens(&certificate);
+    let origins: Origins = servers.api.url("").parse()?;
+    let (trust, trust_too) = (servers.api.trust(), servers.api.trust());
+    let (policy, any) = (origins.clone(), Origins::danger_any_origin());
+    let clients = [
+        (servers.client(&certificate), 302),
+        (
+            MutualTlsClient::with(&certificate, move |client| {
+                trust(client).redirect(policy.redirect_policy())
+            }),
+            302,
+        ),
+        (
+            MutualTlsClient::with(&certificate, move |client| {
+                trust_too(client).redirect(any.redirect_policy())
+            }),
+            200,
+        ),
+    ];
+    for (client, expected) in clients {
+        assert!(foreign.seen().is_empty());
+        let service = ServiceBuilder::new().layer(servers.layer(&tokens)).service(client);
+        assert_eq!(service.oneshot(servers.request()).await?.status(), expected);
+    }
+    assert_eq!(foreign.seen().len(), 1);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

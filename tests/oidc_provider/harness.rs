@@ -134,7 +134,8 @@ pub(crate) async fn post(
 
 /// A client that trusts the servers.
 pub(crate) fn client(server: &OidcServer) -> Result<reqwest::Client, BoxError> {
-    Ok(server.trust()(reqwest::Client::builder()).build()?)
+    let client = server.trust()(reqwest::Client::builder());
+    Ok(client.redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

@@ -168,5 +168,6 @@ pub(crate) fn certificate(pair: &Pair) -> ClientCertificate {
 /// A client of the API that presents a certificate.
 pub(crate) fn presenting(server: &OidcServer, pair: &Pair) -> Result<reqwest::Client, BoxError> {
     let identity = reqwest::Identity::from_pem(format!("{}{}", pair.pem, pair.key_pem).as_bytes())?;
-    Ok(server.trust()(reqwest::Client::builder().identity(identity)).build()?)
+    let client = server.trust()(reqwest::Client::builder().identity(identity));
+    Ok(client.redirect(reqwest::redirect::Policy::none()).build()?)
 }

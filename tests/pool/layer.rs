@@ -235,3 +235,39 @@ async fn a_request_with_a_token_at_hand_allocates_nothing_and_does_not_wait() {
     assert_eq!(kept, building, "a service that is kept");
     assert_eq!(cloned, building, "a service that is cloned for each request");
 }
+
+#[tokio::test(start_paused = true)]
+async fn f80_f81_a_request_without_a_token_is_reported_with_its_reason() {
+    let scripts = Scripts::<u32>::new(Step::Token(HOUR));
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let seen = reasons.clone();
+    let pool = scripts
+        .builder()
+        .observer(move |event: &Event<'_>| {
+            if let Event::PassedWithoutToken { reason, .. } = event {
+                seen.lock().unwrap().push(reason.as_str());
+            }
+        })
+        .spawn();
+    let api = Api::new();
+    let client = layer(&pool).missing_key(MissingKey::PassWithoutToken).layer(api.clone());
+    let mut own = get(API, Some(1));
+    own.headers_mut().insert("authorization", "Basic abc".parse().unwrap());
+    let mut trace = get(API, Some(1));
+    *trace.method_mut() = http::Method::TRACE;
+    let mut bound = get("/a", Some(1));
+    bound.headers_mut().insert("host", "evil.example".parse().unwrap());
+    let foreign = get("https://evil.example", Some(1));
+    for request in [get(API, None), foreign, own, trace, bound, get(API, Some(1))] {
+        send(&client, request).await.unwrap();
+    }
+    let expected =
+        ["no_key", "foreign_origin", "authorization_present", "method", "foreign_origin"];
+    assert_eq!(*reasons.lock().unwrap(), expected);
+    let with_token =
+        |(_, token): &(_, Option<String>)| token.as_deref() == Some("Bearer 1/token-1");
+    assert_eq!(
+        sent(&api).iter().map(with_token).collect::<Vec<_>>(),
+        [false, false, false, false, false, true]
+    );
+}

@@ -15,6 +15,8 @@ mod held;
 mod once;
 mod readiness;
 mod spacing;
+#[cfg(feature = "pool")]
+mod tenants;
 mod trailers;
 mod trial;
 

@@ -374,7 +374,8 @@ fn hyper(layer: &OAuthLayer<CloneRequest>, ledger: &Arc<Ledger>, url: &str) -> S
 }
 
 pub(crate) fn reqwest(layer: &OAuthLayer<CloneRequest>, ledger: &Arc<Ledger>, url: &str) -> Stack {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder().no_proxy();
+    let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = url.to_owned();
     let stack = ServiceBuilder::new()
         .map_request(move |number: usize| {

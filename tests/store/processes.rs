@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 use tower_layer::Layer as _;
 use tower_oauth::{
-    ClientAuth, Error, FetchContext, OAuthLayer, RefreshToken, TokenHandle, TokenSet, TokenSource,
+    ClientAuth, Error, FetchContext, OAuthLayer, Origins, RefreshToken, TokenHandle, TokenSet,
+    TokenSource,
     observe::FetchReason,
     store::{FileStore, Persisted, TokenStore},
     testing::{AuthorizationServer, ProtectedApi, Reply, Rotation},
@@ -89,8 +90,9 @@ async fn serve(source: impl TokenSource, time: Duration) {
     let api = set("TEST_API");
     let tokens = TokenHandle::spawn(source);
     tokens.ready().await.unwrap();
-    let layer = OAuthLayer::new(tokens.clone(), api.parse().unwrap());
-    let mut client = layer.layer(reqwest::Client::new());
+    let origins: Origins = api.parse().unwrap();
+    let client = reqwest::Client::builder().redirect(origins.redirect_policy()).build().unwrap();
+    let mut client = OAuthLayer::new(tokens.clone(), origins).layer(client);
     let meeting = PathBuf::from(set("TEST_MEETING"));
     fs::write(meeting.join(std::process::id().to_string()), "ready").unwrap();
     while !meeting.join("go").exists() {

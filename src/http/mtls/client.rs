@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Extensions, HeaderValue, header::AUTHORIZATION};
-use reqwest::{Body, ClientBuilder, Request, Response};
+use reqwest::{Body, ClientBuilder, Request, Response, redirect::Policy};
 use tower_service::Service;
 
 use super::{ClientCertificate, Identity, clients::Clients};
@@ -72,7 +72,9 @@ struct Bound {
 }
 
 impl MutualTlsClient {
-    /// A reqwest client with its default settings for each certificate.
+    /// A reqwest client with its default settings for each certificate, but that it follows no
+    /// redirects: they would take the token to other origins. [`with`](Self::with) can set
+    /// [`Origins::redirect_policy`](crate::Origins::redirect_policy).
     pub fn new(certificate: &ClientCertificate) -> Self {
         Self::with(certificate, |client| client)
     }
@@ -83,6 +85,8 @@ impl MutualTlsClient {
     where
         F: Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
     {
+        // First, so that the caller can allow redirects where the token may go.
+        let configure = move |client: ClientBuilder| configure(client.redirect(Policy::none()));
         let clients = Clients::new(Box::new(configure));
         Self(Arc::new(Inner { certificate: certificate.clone(), clients }))
     }

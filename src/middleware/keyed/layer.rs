@@ -4,36 +4,12 @@ use tower_layer::Layer;
 
 use super::{
     super::{
-        ExistingAuthorization, FailFast, ForeignOrigin, NoReplay, OAuthLayer, Origins,
-        ResponseHead,
-        context::{Context, Options},
+        ExistingAuthorization, FailFast, ForeignOrigin, MissingKey, NoReplay, OAuthLayer, Origins,
+        ResponseHead, context::Context,
     },
-    KeyedOAuth,
+    KeyedOAuth, OriginsOf,
 };
-use crate::{
-    error::{Error, ErrorKind},
-    pool::TokenPool,
-    slot::Sharded,
-};
-
-/// What to do with a request that names no tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum MissingKey {
-    /// Fail with [`ErrorKind::NoKey`](crate::ErrorKind::NoKey).
-    #[default]
-    Refuse,
-    /// Send the request without a token.
-    PassWithoutToken,
-}
-
-impl MissingKey {
-    /// Why a request that names no tenant fails; `None` if it is sent as it is.
-    pub(super) fn refusal(self) -> Option<Error> {
-        let message = "the request names no tenant whose token it could get";
-        (self == Self::Refuse).then(|| Error::new(ErrorKind::NoKey, message))
-    }
-}
+use crate::{pool::TokenPool, slot::Sharded};
 
 /// Puts the token of its tenant on every request to the allowed origins. Made by
 /// [`OAuthLayer::keyed`].
@@ -44,7 +20,7 @@ where
 {
     context: Context<TokenPool<K>>,
     key: F,
-    missing: MissingKey,
+    origins: Option<Arc<OriginsOf<K>>>,
     replay: R,
 }
 
@@ -59,9 +35,51 @@ impl OAuthLayer {
         K: Hash + Eq + Clone + Send + Sync + 'static,
         F: Fn(&Q) -> Option<K>,
     {
-        let context =
-            Context { tokens: pool, origins: Arc::new(origins), options: Options::default() };
-        KeyedOAuthLayer { context, key, missing: MissingKey::default(), replay: NoReplay }
+        let context = Context::new(pool, origins);
+        KeyedOAuthLayer { context, key, origins: None, replay: NoReplay }
+    }
+
+    /// As [`keyed`](Self::keyed), for tenants whose APIs are at hosts of their own: each tenant's
+    /// token goes to that tenant's origins and to no other tenant's. A tenant for which `origins`
+    /// returns `None` has none.
+    ///
+    /// `origins` is called for each request, so it should look the answer up: keep the [`Origins`]
+    /// in a map and return clones of their [`Arc`].
+    ///
+    /// ```
+    /// use std::{collections::HashMap, sync::Arc};
+    /// use tower_oauth::{FixedToken, OAuthLayer, Origins, TokenPool, TokenSet};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth::BoxError> {
+    /// let pool = TokenPool::builder(|tenant: &u32| {
+    ///     FixedToken::new(TokenSet::bearer(format!("token-of-{tenant}")).expect("it is a token"))
+    /// })
+    /// .spawn();
+    /// let hosts: HashMap<u32, Arc<Origins>> = HashMap::from([
+    ///     (1, Arc::new("https://one.api.example".parse()?)),
+    ///     (2, Arc::new("https://two.api.example".parse()?)),
+    /// ]);
+    /// let layer = OAuthLayer::keyed_with_origins(
+    ///     pool,
+    ///     move |tenant: &u32| hosts.get(tenant).cloned(),
+    ///     |request: &http::Request<String>| request.extensions().get::<u32>().copied(),
+    /// );
+    /// # let _ = layer;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keyed_with_origins<K, F, Q>(
+        pool: TokenPool<K>,
+        origins: impl Fn(&K) -> Option<Arc<Origins>> + Send + Sync + 'static,
+        key: F,
+    ) -> KeyedOAuthLayer<K, F>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        F: Fn(&Q) -> Option<K>,
+    {
+        let context = Context::new(pool, Origins::none());
+        KeyedOAuthLayer { context, key, origins: Some(Arc::new(origins)), replay: NoReplay }
     }
 }
 
@@ -71,7 +89,7 @@ where
 {
     /// What to do with a request that names no tenant. Default: refuse it.
     pub fn missing_key(mut self, missing: MissingKey) -> Self {
-        self.missing = missing;
+        self.context.options.missing_key = missing;
         self
     }
 
@@ -81,7 +99,7 @@ where
         KeyedOAuthLayer {
             context: self.context,
             key: self.key,
-            missing: self.missing,
+            origins: self.origins,
             replay: policy,
         }
     }
@@ -157,7 +175,8 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         let context = Sharded::new(|| self.context.clone());
-        KeyedOAuth::new(inner, context, self.key.clone(), self.missing, self.replay.clone())
+        let (key, origins) = (self.key.clone(), self.origins.clone());
+        KeyedOAuth::new(inner, context, key, origins, self.replay.clone())
     }
 }
 
@@ -171,7 +190,7 @@ where
         Self {
             context: self.context.clone(),
             key: self.key.clone(),
-            missing: self.missing,
+            origins: self.origins.clone(),
             replay: self.replay.clone(),
         }
     }
@@ -185,7 +204,6 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedOAuthLayer")
             .field("context", &self.context)
-            .field("missing", &self.missing)
             .field("replay", &self.replay)
             .finish_non_exhaustive()
     }

@@ -3,14 +3,14 @@
 mod layer;
 mod service;
 
-use std::{hash::Hash, time::SystemTime};
+use std::{hash::Hash, sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
-pub use layer::{KeyedOAuthLayer, MissingKey};
+pub use layer::KeyedOAuthLayer;
 pub use service::KeyedOAuth;
 
-use super::tokens::Tokens;
+use super::{Origins, tokens::Tokens};
 use crate::{
     error::Error,
     observe::Event,
@@ -18,6 +18,9 @@ use crate::{
     refresh::{Refusal, Rejection, SteppingUp, Token},
     source::StepUp,
 };
+
+/// Where the token of each tenant may go.
+type OriginsOf<K> = dyn Fn(&K) -> Option<Arc<Origins>> + Send + Sync;
 
 impl<K> Tokens for TokenPool<K>
 where
@@ -61,5 +64,9 @@ where
 
     fn emit(&self, id: TenantId, event: &Event<'_>) {
         self.emit(id, event);
+    }
+
+    fn emit_untied(&self, event: &Event<'_>) {
+        self.emit_untied(event);
     }
 }

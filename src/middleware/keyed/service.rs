@@ -1,10 +1,10 @@
 use std::{
     fmt,
     hash::Hash,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
-use http::header::AUTHORIZATION;
 use tower_service::Service;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
         dispatch::{bind_or_wait, pass, send},
         replay::Replay,
     },
-    MissingKey,
+    OriginsOf,
 };
 use crate::{
     error::BoxError,
@@ -34,7 +34,7 @@ where
     inner: S,
     context: Sharded<Context<TokenPool<K>>>,
     key: F,
-    missing: MissingKey,
+    origins: Option<Arc<OriginsOf<K>>>,
     replay: R,
 }
 
@@ -46,10 +46,10 @@ where
         inner: S,
         context: Sharded<Context<TokenPool<K>>>,
         key: F,
-        missing: MissingKey,
+        origins: Option<Arc<OriginsOf<K>>>,
         replay: R,
     ) -> Self {
-        Self { inner, context, key, missing, replay }
+        Self { inner, context, key, origins, replay }
     }
 
     /// The service below.
@@ -90,21 +90,38 @@ where
     }
 
     fn call(&mut self, mut request: Q) -> Self::Future {
-        let Self { inner, context, key, missing, replay } = self;
-        if !context.origins.allow(request.target()) {
-            return pass(inner, replay, request, context.refusal(Exempt::Foreign));
-        }
-        if !context.replaces() && request.headers().contains_key(AUTHORIZATION) {
-            return pass(inner, replay, request, context.refusal(Exempt::Present));
-        }
-        let Some(key) = key(&request) else {
-            return pass(inner, replay, request, missing.refusal());
+        let Self { inner, context, key, origins, replay } = self;
+        let (key, origins) = match origins {
+            None => {
+                if let Some(exempt) = context.exempt(&request) {
+                    return pass(inner, context, replay, request, exempt);
+                }
+                let Some(key) = key(&request) else {
+                    return pass(inner, context, replay, request, Exempt::NoKey);
+                };
+                (key, None)
+            }
+            // Where the token may go depends on whose it is.
+            Some(origins_of) => {
+                let Some(key) = key(&request) else {
+                    return pass(inner, context, replay, request, Exempt::NoKey);
+                };
+                let origins = origins_of(&key);
+                let exempt = match &origins {
+                    Some(origins) => context.exempt_at(origins, &request),
+                    None => Some(Exempt::Foreign),
+                };
+                if let Some(exempt) = exempt {
+                    return pass(inner, context, replay, request, exempt);
+                }
+                (key, origins)
+            }
         };
         let Some((owner, epoch)) = context.tokens.inject(&key, request.headers_mut()) else {
-            return bind_or_wait(inner, context, replay, request, key);
+            return bind_or_wait(inner, context, replay, request, key, origins);
         };
         let sent = Sent::new(&request, owner, epoch);
-        send(inner, context, replay, request, sent)
+        send(inner, context, replay, request, sent, origins)
     }
 }
 
@@ -118,7 +135,6 @@ where
         f.debug_struct("KeyedOAuth")
             .field("inner", &self.inner)
             .field("context", &self.context)
-            .field("missing", &self.missing)
             .field("replay", &self.replay)
             .finish_non_exhaustive()
     }

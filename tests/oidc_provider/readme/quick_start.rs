@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use tower::{Service, ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, SecretSource, TokenHandle,
+    BoxError, ClientAuth, ClientCredentials, CloneRequest, OAuthLayer, Origins, SecretSource,
+    TokenHandle,
 };
 
 pub(super) async fn main() -> Result<(), BoxError> {
@@ -15,12 +16,16 @@ pub(super) async fn main() -> Result<(), BoxError> {
     let tokens = TokenHandle::spawn(source);
     tokens.ready().await?; // optional: fail at start-up, not at the first request
 
-    let mut api = ServiceBuilder::new()
-        .layer(OAuthLayer::new(tokens, super::origin().parse()?).replay(CloneRequest))
-        .layer(TimeoutLayer::new(Duration::from_secs(10)))
-        .service(reqwest::Client::new());
+    let origins: Origins = super::origin().parse()?;
+    // Redirects to other origins are not followed, so that the token goes to none of them.
+    let http = reqwest::Client::builder().redirect(origins.redirect_policy()).build()?;
 
-    let request = reqwest::Client::new().get(super::orders()).build()?;
+    let mut api = ServiceBuilder::new()
+        .layer(OAuthLayer::new(tokens, origins).replay(CloneRequest))
+        .layer(TimeoutLayer::new(Duration::from_secs(10)))
+        .service(http.clone());
+
+    let request = http.get(super::orders()).build()?;
     let response = api.ready().await?.call(request).await?;
     super::answered(response.status());
     Ok(())
