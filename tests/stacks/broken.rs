@@ -9,14 +9,16 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt};
-use tower_oauth::{FetchContext, TokenHandle, TokenSource};
+use tower_oauth::{FetchContext, Rejection, TokenHandle, TokenSource};
 
 use crate::{
     ledger::{ANSWER, Ledger, REQUEST, number},
+    middle::WAIT,
     source::Source,
     story::Story,
-    tap::Below,
+    tap::{Below, outcome},
     terms::Role,
     wire::Answer,
 };
@@ -118,8 +120,11 @@ impl Ways {
         if !exempt && self.tokens.current().is_none() {
             // Nothing is held while it waits.
             drop(mem::replace(&mut ready, fresh.clone()));
-            self.tokens.token().await?;
-            ServiceExt::<Request<Story>>::ready(&mut ready).await?;
+            let waiting = async {
+                self.tokens.token().await?;
+                ServiceExt::<Request<Story>>::ready(&mut ready).await.map(drop)
+            };
+            timeout(WAIT, waiting).await??;
         }
         let mut epoch = None;
         if !exempt && !(fault == Fault::Untokened && affected) {
@@ -129,13 +134,18 @@ impl Ways {
             ready = ready.clone();
         }
         let mut response = ready.call(request).await?;
-        if let Some(epoch) = epoch.filter(|_| response.status() == 401) {
-            self.tokens.reject(epoch);
+        if let Some(epoch) = epoch.filter(|_| is_refusal(&response)) {
+            let rejected = self.tokens.reject(epoch) != Rejection::TooSoon;
+            if rejected && fault == Fault::Nothing {
+                // Whatever keeps it from being sent again, the refusal is the answer.
+                let again = timeout(WAIT, self.again(fresh.clone(), again.clone())).await;
+                return Ok(again.ok().and_then(Result::ok).unwrap_or(response));
+            }
         }
         let sends = match fault {
             _ if exempt => 1,
             Fault::SendsThrice if response.status() == 401 => 3,
-            Fault::SendsTwice if response.status() == 503 => 2,
+            Fault::SendsTwice if affected && response.status() == 200 => 2,
             _ => 1,
         };
         for _ in 1..sends {
@@ -154,6 +164,17 @@ impl Ways {
         }
     }
 
+    async fn again(
+        &self,
+        mut service: Below,
+        mut request: Request<Story>,
+    ) -> Result<Response<Answer>, BoxError> {
+        self.tokens.token().await?;
+        ServiceExt::<Request<Story>>::ready(&mut service).await?;
+        self.authorize(&mut request).await?;
+        service.call(request).await
+    }
+
     async fn authorize(&self, request: &mut Request<Story>) -> Result<u64, BoxError> {
         let current = self.tokens.token().await?;
         let token = current.access_token().expose().to_owned();
@@ -164,4 +185,8 @@ impl Ways {
         request.headers_mut().insert(AUTHORIZATION, value);
         Ok(current.epoch())
     }
+}
+
+fn is_refusal(response: &Response<Answer>) -> bool {
+    outcome(response).refused
 }

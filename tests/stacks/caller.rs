@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use crate::{
     ledger::{Invariant, Ledger, Outcome, REQUEST, TENANT},
     story::{Story, TRAILER, digest},
-    tap::{outcome, shown},
+    tap::{ended, shown},
     terms::Terms,
     wire::Svc,
 };
@@ -41,7 +41,7 @@ pub(crate) async fn send(
     ledger.begin(terms);
     let exchange = async {
         let response = client.oneshot(request).await;
-        let outcome = outcome(&response);
+        let outcome = ended(&response);
         let body = match response {
             Err(error) => Err(shown(&error)),
             Ok(response) => match response.into_body().collect().await {
@@ -55,8 +55,8 @@ pub(crate) async fn send(
         };
         (outcome, body)
     };
-    let ended = timeout(manners.within, polled(exchange, terms.polls)).await;
-    match ended {
+    let exchanged = timeout(manners.within, polled(exchange, terms.polls)).await;
+    match exchanged {
         Err(_) => {
             let what = format!("request {} hangs for {:?}: {terms:?}", terms.id, manners.within);
             ledger.violation(Invariant::I1, what);

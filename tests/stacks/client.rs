@@ -14,7 +14,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use tokio::net::TcpStream;
-use tower::{BoxError, Service, ServiceExt, buffer::Buffer, reconnect::Reconnect, util::BoxCloneService};
+use tower::{
+    BoxError, Service, ServiceExt, buffer::Buffer, reconnect::Reconnect, util::BoxCloneService,
+};
 
 use crate::wire::{Payload, Svc, Wire, erase};
 
@@ -62,8 +64,12 @@ impl Kind {
         match self {
             Self::Connections => BoxCloneService::new(tower::service_fn(on_new_connection)),
             Self::Reconnect => reconnecting(home.to_owned()).map_response(erase).boxed_clone(),
-            Self::Legacy1 => legacy::<Wire>(false).map_response(erase).map_err(Into::into).boxed_clone(),
-            Self::Legacy2 => legacy::<Wire>(true).map_response(erase).map_err(Into::into).boxed_clone(),
+            Self::Legacy1 => {
+                legacy::<Wire>(false).map_response(erase).map_err(Into::into).boxed_clone()
+            }
+            Self::Legacy2 => {
+                legacy::<Wire>(true).map_response(erase).map_err(Into::into).boxed_clone()
+            }
             Self::Reqwest1 => over_reqwest(reqwest(false)),
             Self::Reqwest2 => over_reqwest(reqwest(true)),
             Self::Tonic => tonic(home)
@@ -126,7 +132,9 @@ fn in_origin_form<B>(mut request: Request<B>, host: &str) -> Request<B> {
     request
 }
 
-async fn on_new_connection(request: Request<Wire>) -> Result<Response<crate::wire::Answer>, BoxError> {
+async fn on_new_connection(
+    request: Request<Wire>,
+) -> Result<Response<crate::wire::Answer>, BoxError> {
     let authority = request.uri().authority().map(ToString::to_string);
     let authority = authority.ok_or("a request without a host")?;
     let mut connection = connect(authority.parse()?).await?;

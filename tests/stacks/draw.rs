@@ -46,12 +46,13 @@ impl Stack {
         let mut above = layers(dice, 4, !client.is_bound());
         let all: Vec<Kind> = below.iter().chain(&above).copied().collect();
         for (place, kind) in below.iter_mut().chain(&mut above).enumerate() {
-            if let Kind::ConcurrencyLimit(most) = kind {
+            if let Kind::ConcurrencyLimit(places) | Kind::Buffer(places) = kind {
                 let over = &all[place + 1..];
                 let retries = over.iter().any(|kind| kind.factor() > 1);
-                // A retry of tower's waits for a place without bound, and a buffer may hold one.
+                // A retry of tower's waits for a place without bound, and a buffer or a balancer above
+                // it may hold one while it has nothing to do.
                 if retries && over.iter().any(|kind| kind.holds() > 0) {
-                    *most = (*most).max(4);
+                    *places = (*places).max(4);
                 }
             }
         }
@@ -129,8 +130,8 @@ fn layers(dice: &Dice, most: usize, follow: bool) -> Vec<Kind> {
             1 | 2 => Kind::ConcurrencyLimit(dice.pick(&[1, 2, 8])),
             3 => Kind::RateLimit(10),
             4 => Kind::LoadShed,
-            5 => Kind::Timeout(400),
-            6 => Kind::HttpTimeout(400),
+            5 => Kind::Timeout(800),
+            6 => Kind::HttpTimeout(800),
             7 => Kind::Retry(dice.pick(&[1, 2])),
             8 => Kind::SpawnReady,
             9 => Kind::Hedge,
@@ -185,7 +186,8 @@ fn request(dice: &Dice, id: u64, starts: Duration, stack: &Stack, grpc: bool) ->
         1 => Role::Foreign,
         _ => Role::Home,
     };
-    let acts = if dice.chance(0.35) { 0 } else { 1 + dice.below(MOST_ACTS) };
+    let early = body.fails_at.is_some() && dice.chance(0.5);
+    let acts = if !early && dice.chance(0.35) { 0 } else { 1 + dice.below(MOST_ACTS) };
     let tenant = u32::try_from(dice.below(stack.tenants.max(1) as usize)).unwrap_or(0);
     Terms {
         id,
@@ -195,7 +197,11 @@ fn request(dice: &Dice, id: u64, starts: Duration, stack: &Stack, grpc: bool) ->
         path_only: stack.client == client::Kind::Tonic && dice.chance(0.5),
         own: dice.chance(0.1).then(|| format!("Bearer own-{id}")),
         body: Arc::new(body),
-        acts: (0..acts).map(|n| act(dice, grpc, n == 0)).collect(),
+        acts: (0..acts)
+            .map(
+                |n| if n == 0 && early { refuse(dice, grpc, 1.0) } else { act(dice, grpc, n == 0) },
+            )
+            .collect(),
         polls: dice.chance(0.15).then(|| u32::try_from(dice.below(8)).unwrap_or(0)),
         starts,
     }
@@ -203,7 +209,11 @@ fn request(dice: &Dice, id: u64, starts: Duration, stack: &Stack, grpc: bool) ->
 
 fn body(dice: &Dice, id: u64) -> Plan {
     let length = dice.pick(&[10, 3_000, 100_000]);
-    let stream = |chunks, exact| Plan { exact, chunks: cut(&content(id, length), chunks), ..Plan::default() };
+    let stream = |chunks, exact| Plan {
+        exact,
+        chunks: cut(&content(id, length), chunks),
+        ..Plan::default()
+    };
     let chunks = 2 + dice.below(4);
     match dice.below(8) {
         0 => Plan { exact: true, ..Plan::default() },
@@ -242,20 +252,23 @@ fn form(dice: &Dice, grpc: bool) -> Form {
     }
 }
 
+fn refuse(dice: &Dice, grpc: bool, early: f64) -> Act {
+    let form = form(dice, grpc);
+    let empty = Shape { exact: true, ..Shape::default() };
+    let shape = if form == Form::Grpc { empty } else { shape(dice) };
+    Act::Refuse { form, early: dice.chance(early), revokes: dice.chance(0.8), shape }
+}
+
 fn act(dice: &Dice, grpc: bool, first: bool) -> Act {
     match dice.below(14) {
         // Most of what there is to see begins with a refusal, and ends well.
         _ if !first && dice.chance(0.5) => Act::Serve(shape(dice)),
-        0..5 => {
-            let form = form(dice, grpc);
-            let shape = if form == Form::Grpc { Shape { exact: true, ..Shape::default() } } else { shape(dice) };
-            Act::Refuse { form, early: dice.chance(0.4), revokes: dice.chance(0.8), shape }
-        }
+        0..5 => refuse(dice, grpc, 0.4),
         5 => Act::Status(403, shape(dice)),
         6 => Act::Status(503, shape(dice)),
         7 | 8 => Act::Redirect(dice.pick(&[302, 307, 308]), dice.pick(&Role::ALL)),
         9 => Act::Reset { early: dice.chance(0.5) },
-        10 => Act::Hang(dice.seconds(0.01, 0.3)),
+        10 => Act::Hang(dice.seconds(0.01, 1.0)),
         11 => Act::BreakOff(shape(dice)),
         _ => Act::Serve(shape(dice)),
     }

@@ -120,7 +120,8 @@ pub(crate) static COMPOSITIONS: [Composition; 6] = [
         },
         build: |tokens, origins, home| {
             let client = client::reconnecting::<crate::wire::Wire>(home.to_owned());
-            let client = client.map_request(|request: Request<ReplayBody<Story>>| request.map(Into::into));
+            let client =
+                client.map_request(|request: Request<ReplayBody<Story>>| request.map(Into::into));
             ServiceBuilder::new()
                 .map_response(erase)
                 .layer(BufferLayer::<Request<Story>>::new(4))

@@ -88,7 +88,9 @@ impl Kind {
                 buffered(RateLimit::new(below, Rate::new(number, Duration::from_millis(50))), 8)
             }
             Self::LoadShed => BoxCloneService::new(LoadShed::new(below)),
-            Self::Timeout(ms) => BoxCloneService::new(Timeout::new(below, Duration::from_millis(ms))),
+            Self::Timeout(ms) => {
+                BoxCloneService::new(Timeout::new(below, Duration::from_millis(ms)))
+            }
             Self::HttpTimeout(ms) => BoxCloneService::new(HttpTimeout::with_status_code(
                 below,
                 StatusCode::REQUEST_TIMEOUT,
@@ -116,7 +118,8 @@ impl Kind {
                 BoxCloneService::new(stack.map_err(|error| -> BoxError { error }))
             }
             Self::SetHeader => {
-                let (name, value) = (HeaderName::from_static("x-set"), HeaderValue::from_static("1"));
+                let (name, value) =
+                    (HeaderName::from_static("x-set"), HeaderValue::from_static("1"));
                 BoxCloneService::new(SetRequestHeader::if_not_present(below, name, value))
             }
             // With the header fields: the watch over logs sees a token that is not hidden.

@@ -118,7 +118,8 @@ pub(crate) struct Outcome {
 struct Given {
     request: u64,
     status: u16,
-    digest: String,
+    /// The digest of its body; `None` if the body may break off without an error.
+    digest: Option<String>,
     trailers: bool,
 }
 
@@ -174,10 +175,7 @@ impl Ledger {
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state();
         let again = |pass: &&Pass| pass.sends.len() > 1;
-        Counts {
-            replays: state.passes.iter().filter(again).count(),
-            answers: state.answers.len(),
-        }
+        Counts { replays: state.passes.iter().filter(again).count(), answers: state.answers.len() }
     }
 
     // Tokens.
@@ -214,6 +212,11 @@ impl Ledger {
         state.requests.insert(terms.id, Known { terms: terms.clone(), arrivals: 0 });
     }
 
+    /// How often a request has arrived.
+    pub(crate) fn arrivals(&self, request: u64) -> usize {
+        self.state().requests.get(&request).map_or(0, |known| known.arrivals)
+    }
+
     /// The layer is called. Returns the number of the call.
     pub(crate) fn pass(&self, head: &HeaderMap) -> u64 {
         let request = number(head, REQUEST).unwrap_or(u64::MAX);
@@ -234,7 +237,8 @@ impl Ledger {
                 found = Some(format!("the layer turned {last:?} into {outcome:?}"));
             }
             (Ok(outcome), Some(Err(_)) | None) => {
-                let known = |sent: &Sent| sent.ended.as_ref().is_some_and(|e| e.as_ref() == Ok(outcome));
+                let known =
+                    |sent: &Sent| sent.ended.as_ref().is_some_and(|e| e.as_ref() == Ok(outcome));
                 if !sends.iter().any(known) {
                     found = Some(format!("the layer made up {outcome:?}"));
                 }
@@ -272,7 +276,8 @@ impl Ledger {
         let ended = sends.last().map(|last| last.ended.clone());
         sends.push(Sent { number: number_of_send, arrivals: 0, ended: None });
         let count = sends.len();
-        let line = format!("request {request}: send {number_of_send} to {role:?} with {}", shown(head));
+        let line =
+            format!("request {request}: send {number_of_send} to {role:?} with {}", shown(head));
         state.say(self.started, &line);
         match ended {
             _ if count > 2 => {
@@ -303,12 +308,7 @@ impl Ledger {
     }
 
     /// A request arrives at a server. Returns what the server does.
-    pub(crate) fn arrive(
-        &self,
-        role: Role,
-        method: &Method,
-        head: &HeaderMap,
-    ) -> (u64, Act) {
+    pub(crate) fn arrive(&self, role: Role, method: &Method, head: &HeaderMap) -> (u64, Act) {
         let mut guard = self.state();
         let state = &mut *guard;
         let request = number(head, REQUEST).unwrap_or(u64::MAX);
@@ -335,7 +335,8 @@ impl Ledger {
                 }
             }
         }
-        self.judge(state, "a server", request, role, method, head, Duration::from_secs(2));
+        // The layers below may have kept it for a while.
+        self.judge(state, "a server", request, role, method, head, Duration::from_secs(10));
         if state.calm {
             act = None;
         }
@@ -353,7 +354,12 @@ impl Ledger {
             }
             issued.taken |= matches!(act, None | Some(Act::Serve(_)));
         }
-        let act = act.unwrap_or(Act::Serve(Shape { length: 64, exact: true, chunks: 1, ..Shape::default() }));
+        let act = act.unwrap_or(Act::Serve(Shape {
+            length: 64,
+            exact: true,
+            chunks: 1,
+            ..Shape::default()
+        }));
         let line = format!("request {request}: {method} at {role:?} with {}: {act:?}", shown(head));
         state.say(self.started, &line);
         (request, act)
@@ -392,7 +398,13 @@ impl Ledger {
     }
 
     /// A server answers. Returns the number of the answer.
-    pub(crate) fn give(&self, request: u64, status: u16, digest: String, trailers: bool) -> u64 {
+    pub(crate) fn give(
+        &self,
+        request: u64,
+        status: u16,
+        digest: Option<String>,
+        trailers: bool,
+    ) -> u64 {
         let mut state = self.state();
         state.answers.push(Given { request, status, digest, trailers });
         state.answers.len() as u64 - 1
@@ -419,12 +431,15 @@ impl Ledger {
         let mut wrong = None;
         match (state.answers.get(answer as usize), body) {
             (Some(given), _) if given.request != request || given.status != outcome.status => {
-                wrong = Some(format!("was given the {} of request {}", given.status, given.request));
+                wrong =
+                    Some(format!("was given the {} of request {}", given.status, given.request));
             }
-            (Some(given), Ok((digest, _))) if given.digest != *digest => {
-                wrong = Some(format!("the answer was {}, and {digest} arrived", given.digest));
+            (Some(Given { digest: Some(given), .. }), Ok((digest, _))) if given != digest => {
+                wrong = Some(format!("the answer was {given}, and {digest} arrived"));
             }
-            (Some(given), Ok((_, end))) if given.trailers && end.as_ref() != Some(&given.digest) => {
+            (Some(Given { digest, trailers: true, .. }), Ok((_, end)))
+                if digest.is_some() && end != digest =>
+            {
                 wrong = Some(format!("the trailers of the answer were lost: {end:?}"));
             }
             (None, _) => wrong = Some("the answer is unknown".to_owned()),
@@ -471,7 +486,8 @@ impl Ledger {
             values.any(|value| state.tokens.keys().any(|token| value.contains(token.as_str())))
         };
         let own = terms.own.as_deref();
-        let fields: Vec<_> = head.get_all(AUTHORIZATION).iter().map(|v| v.to_str().unwrap()).collect();
+        let fields: Vec<_> =
+            head.get_all(AUTHORIZATION).iter().map(|v| v.to_str().unwrap()).collect();
         let unsafe_method = [Method::TRACE, Method::CONNECT].contains(method);
         match (&*fields, token(head).map(|token| state.tokens.get(token))) {
             _ if !role.is_allowed() && leaks() => {

@@ -34,13 +34,8 @@ pub(crate) enum Replay {
 }
 
 impl Replay {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Never,
-        Self::Clones,
-        Self::IdempotentClones,
-        Self::Buffers,
-        Self::IdempotentBuffers,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Never, Self::Clones, Self::IdempotentClones, Self::Buffers, Self::IdempotentBuffers];
 }
 
 /// How long a request waits for a token.
@@ -71,12 +66,7 @@ pub(crate) fn keyed<B>(
 }
 
 /// Puts our layer on a service.
-pub(crate) fn ours(
-    tokens: &Tokens,
-    replay: Replay,
-    origins: &Origins,
-    below: Below,
-) -> Svc<Story> {
+pub(crate) fn ours(tokens: &Tokens, replay: Replay, origins: &Origins, below: Below) -> Svc<Story> {
     macro_rules! with_each_policy {
         ($layer:expr) => {
             match replay {

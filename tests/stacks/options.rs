@@ -14,8 +14,8 @@ pub(crate) fn seeds(fixed: Range<u64>) -> Range<u64> {
 }
 
 /// Returns whether one seed was asked for: its history is printed even when it succeeds.
-pub(crate) fn is_single(seeds: &Range<u64>) -> bool {
-    seeds.end - seeds.start == 1
+pub(crate) fn is_single() -> bool {
+    seeds(0..0).count() == 1
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -1,6 +1,10 @@
 //! The token source: slow, failing, repeating itself, or giving tokens that live for a second.
 
-use std::{future::Future, sync::{Arc, Mutex}, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 use tower_oauth::{Error, ErrorKind, FetchContext, TokenSet, TokenSource};
@@ -42,7 +46,7 @@ impl TokenSource for Source {
         let at = Instant::now();
         let calm = ledger.is_calm();
         let slow = if dice.chance(0.5) { dice.seconds(0.001, 0.15) } else { Duration::ZERO };
-        let (fails, again) = (!calm && dice.chance(0.2), !calm && dice.chance(0.15));
+        let (fails, again) = (!calm && dice.chance(0.15), !calm && dice.chance(0.15));
         ledger.fetched(Fetch { tenant: *tenant, at });
         async move {
             let Inner { ledger, tenant, lifetime, last, .. } = &*this.0;

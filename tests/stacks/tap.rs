@@ -52,7 +52,7 @@ where
         let response = self.inner.call(request);
         Box::pin(async move {
             let result = response.await;
-            ledger.passed(pass, outcome(&result));
+            ledger.passed(pass, ended(&result));
             result
         })
     }
@@ -101,25 +101,25 @@ impl<B: Into<Wire>> Service<Request<B>> for Below {
         let response = self.inner.call(request.map(Into::into));
         Box::pin(async move {
             let result = response.await;
-            ledger.sent((pass, send), outcome(&result));
+            ledger.sent((pass, send), ended(&result));
             result
         })
     }
 }
 
 /// What a tap remembers of an answer.
-pub(crate) fn outcome(result: &Result<Response<Answer>, BoxError>) -> Result<Outcome, String> {
-    match result {
-        Ok(response) => {
-            let grpc = response.headers().get("grpc-status").is_some_and(|code| code == "16");
-            Ok(Outcome {
-                status: response.status().as_u16(),
-                answer: number(response.headers(), ANSWER),
-                refused: response.status() == 401 || (response.status() == 200 && grpc),
-            })
-        }
-        Err(error) => Err(shown(error)),
+pub(crate) fn outcome(response: &Response<Answer>) -> Outcome {
+    let grpc = response.headers().get("grpc-status").is_some_and(|code| code == "16");
+    Outcome {
+        status: response.status().as_u16(),
+        answer: number(response.headers(), ANSWER),
+        refused: response.status() == 401 || (response.status() == 200 && grpc),
     }
+}
+
+/// As [`outcome`], also of an error.
+pub(crate) fn ended(result: &Result<Response<Answer>, BoxError>) -> Result<Outcome, String> {
+    result.as_ref().map(outcome).map_err(shown)
 }
 
 /// An error with its causes.

@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::{BoxBody, UnsyncBoxBody}};
+use http_body_util::{
+    BodyExt,
+    combinators::{BoxBody, UnsyncBoxBody},
+};
 use tower::{BoxError, util::BoxCloneService};
 use tower_oauth::middleware::ReplayBody;
 
