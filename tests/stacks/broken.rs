@@ -97,7 +97,7 @@ impl Ways {
     ) -> Result<Response<Answer>, BoxError> {
         let fault = self.fault;
         let number = number(request.headers(), REQUEST).unwrap_or(0);
-        let affected = number % 3 == 0;
+        let affected = number.is_multiple_of(3);
         match fault {
             Fault::Hangs if affected => return pending().await,
             Fault::Truncates if affected => {
@@ -127,7 +127,8 @@ impl Ways {
             timeout(WAIT, waiting).await??;
         }
         let mut epoch = None;
-        if !exempt && !(fault == Fault::Untokened && affected) {
+        let forgets = fault == Fault::Untokened && affected;
+        if !exempt && !forgets {
             epoch = Some(self.authorize(&mut request).await?);
         }
         if fault == Fault::SkipsReadiness {

@@ -63,7 +63,7 @@ impl Kind {
     pub(crate) fn make(self, home: &str) -> Svc<Wire> {
         match self {
             Self::Connections => BoxCloneService::new(tower::service_fn(on_new_connection)),
-            Self::Reconnect => reconnecting(home.to_owned()).map_response(erase).boxed_clone(),
+            Self::Reconnect => reconnecting(address(home)).map_response(erase).boxed_clone(),
             Self::Legacy1 => {
                 legacy::<Wire>(false).map_response(erase).map_err(Into::into).boxed_clone()
             }
@@ -142,9 +142,15 @@ async fn on_new_connection(
     Ok(erase(response))
 }
 
+/// The address in an origin.
+pub(crate) fn address(origin: &str) -> SocketAddr {
+    let uri: Uri = origin.parse().unwrap();
+    uri.authority().unwrap().as_str().parse().unwrap()
+}
+
 /// One connection at a time to one server.
 pub(crate) fn reconnecting<B: Payload>(
-    home: String,
+    address: SocketAddr,
 ) -> impl Service<
     Request<B>,
     Response = Response<Incoming>,
@@ -153,9 +159,7 @@ pub(crate) fn reconnecting<B: Payload>(
 > + Clone
 + Send
 + 'static {
-    let uri: Uri = home.parse().unwrap();
-    let host = uri.authority().unwrap().to_string();
-    let address: SocketAddr = host.parse().unwrap();
+    let host = address.to_string();
     let connect = tower::service_fn(|address: SocketAddr| {
         let connecting: Connecting<B> = Box::pin(connect(address));
         connecting

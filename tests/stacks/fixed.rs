@@ -119,7 +119,7 @@ pub(crate) static COMPOSITIONS: [Composition; 6] = [
             above: vec![Kind::Buffer(4)],
         },
         build: |tokens, origins, home| {
-            let client = client::reconnecting::<crate::wire::Wire>(home.to_owned());
+            let client = client::reconnecting::<crate::wire::Wire>(client::address(home));
             let client =
                 client.map_request(|request: Request<ReplayBody<Story>>| request.map(Into::into));
             ServiceBuilder::new()

@@ -226,13 +226,13 @@ impl Ledger {
     }
 
     /// The layer answers.
-    pub(crate) fn passed(&self, pass: u64, result: Result<Outcome, String>) {
+    pub(crate) fn passed(&self, pass: u64, result: &Result<Outcome, String>) {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(Pass { request, sends }) = state.passes.get(pass as usize) else { return };
         let fails = state.requests[request].terms.body.fails_at.is_some();
         let mut found = None;
-        match (&result, sends.last().and_then(|last| last.ended.as_ref())) {
+        match (result, sends.last().and_then(|last| last.ended.as_ref())) {
             (Ok(outcome), Some(Ok(last))) if outcome != last => {
                 found = Some(format!("the layer turned {last:?} into {outcome:?}"));
             }

@@ -166,22 +166,23 @@ fn build(
     let client = stack.client.make(ledger.origin(Role::Home));
     let below = stack.below.iter().fold(client, |service, kind| kind.on(service, permits));
     let below = Below::new(below, ledger);
-    let above = match (subject, tokens) {
-        (Subject::Broken(_) | Subject::Sound, Tokens::Handle(handle)) => {
-            let fault = if let Subject::Broken(fault) = subject { fault } else { Fault::Nothing };
-            let ways = Arc::new(Ways {
-                ledger: ledger.clone(),
-                tokens: handle.clone(),
-                source: source.clone(),
-                fault,
-                first: OnceLock::new(),
-            });
-            BoxCloneService::new(Above::new(Broken { below, ways }, ledger))
-        }
-        _ => {
-            let ours = middle::ours(tokens, stack.replay, origins, below);
-            BoxCloneService::new(Above::new(ours, ledger))
-        }
+    let fault = match subject {
+        Subject::Broken(fault) => Some(fault),
+        Subject::Sound => Some(Fault::Nothing),
+        Subject::Drawn | Subject::Composed(_) => None,
+    };
+    let above = if let (Some(fault), Tokens::Handle(handle)) = (fault, tokens) {
+        let ways = Arc::new(Ways {
+            ledger: ledger.clone(),
+            tokens: handle.clone(),
+            source: source.clone(),
+            fault,
+            first: OnceLock::new(),
+        });
+        BoxCloneService::new(Above::new(Broken { below, ways }, ledger))
+    } else {
+        let ours = middle::ours(tokens, stack.replay, origins, below);
+        BoxCloneService::new(Above::new(ours, ledger))
     };
     stack.above.iter().fold(above, |service, kind| kind.on(service, permits))
 }

@@ -78,23 +78,22 @@ async fn answer(
         let bytes = whole.to_bytes();
         ledger.stored(request, &head.method, &head.headers, &bytes, trailers.as_ref());
     }
-    let plain = Shape { length: 32, chunks: 1, exact: true, trailers: false };
+    let short = Shape { length: 32, chunks: 1, exact: true, trailers: false };
     let mut location = None;
     let (status, shape, form) = match act {
-        Act::Serve(shape) => (200, shape, None),
+        Act::Serve(shape) | Act::BreakOff(shape) => (200, shape, None),
         Act::Status(status, shape) => (status, shape, None),
         Act::Refuse { form: Form::Grpc, shape, .. } => (200, shape, Some(Form::Grpc)),
         Act::Refuse { form, shape, .. } => (401, shape, Some(form)),
         Act::Redirect(status, to) => {
             location = Some(format!("{}/elsewhere", ledger.origin(to)));
-            (status, plain, None)
+            (status, short, None)
         }
         Act::Reset { .. } => return Err(io::ErrorKind::ConnectionReset.into()),
         Act::Hang(time) => {
             sleep(time).await;
-            (200, plain, None)
+            (200, short, None)
         }
-        Act::BreakOff(shape) => (200, shape, None),
     };
     let mut plan = Plan {
         chunks: cut(&content(request ^ 0xA5, shape.length), shape.chunks),

@@ -52,7 +52,7 @@ where
         let response = self.inner.call(request);
         Box::pin(async move {
             let result = response.await;
-            ledger.passed(pass, ended(&result));
+            ledger.passed(pass, &ended(&result));
             result
         })
     }
