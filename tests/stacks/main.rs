@@ -88,7 +88,7 @@ fn each(seeds: Range<u64>, subject: Subject) -> Vec<(u64, Subject)> {
 async fn random_stacks_keep_every_invariant() {
     let stacks = each(FEW, Subject::Drawn);
     let number = stacks.len();
-    let replays = check("random_stacks_keep", stacks).await;
+    let replays = check("random_stacks_keep_every_invariant", stacks).await;
     // Without replays there is little to see.
     assert!(number < 10 || replays > number, "{replays} replays in {number} stacks");
 }
@@ -96,7 +96,11 @@ async fn random_stacks_keep_every_invariant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn typed_compositions_keep_every_invariant() {
     let composed = |composition| each(COMPOSED, Subject::Composed(composition));
-    check("typed_compositions", fixed::COMPOSITIONS.iter().flat_map(composed).collect()).await;
+    check(
+        "typed_compositions_keep_every_invariant",
+        fixed::COMPOSITIONS.iter().flat_map(composed).collect(),
+    )
+    .await;
 }
 
 /// What takes longer.
@@ -105,7 +109,7 @@ mod long {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn many_random_stacks_keep_every_invariant() {
-        check("many_random", each(MANY, Subject::Drawn)).await;
+        check("long::many_random_stacks_keep_every_invariant", each(MANY, Subject::Drawn)).await;
     }
 }
 
@@ -141,7 +145,7 @@ async fn each_broken_layer_is_caught() {
 /// Nothing that the layers of tower or the clients do is held against ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_without_a_fault_is_not_caught_in_any_stack() {
-    check("a_layer_without_a_fault", each(SOUND, Subject::Sound)).await;
+    check("a_layer_without_a_fault_is_not_caught_in_any_stack", each(SOUND, Subject::Sound)).await;
 }
 
 /// More would take turns on two processors.

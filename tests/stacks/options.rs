@@ -27,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
 pub(crate) fn replay(test: &str, seed: u64) -> String {
     format!(
         "STACKS_FIRST={seed} STACKS_SEEDS=1 cargo nextest run --all-features --profile all \
-         --no-capture -E 'binary(stacks) & test({test})'"
+         --no-capture -E 'binary(stacks) & test(={test})'"
     )
 }
 
