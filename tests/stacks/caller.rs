@@ -55,22 +55,22 @@ pub(crate) async fn send(
         };
         (outcome, body)
     };
-    let exchanged = timeout(manners.within, polled(exchange, terms.polls)).await;
+    let exchanged = within(manners.within, polled(exchange, terms.polls)).await;
     match exchanged {
-        Err(_) => {
+        None => {
             let what = format!("request {} hangs for {:?}: {terms:?}", terms.id, manners.within);
             ledger.violation(Invariant::I1, what);
             false
         }
-        Ok(None) => {
+        Some(None) => {
             ledger.say(&format_args!("request {}: dropped", terms.id));
             false
         }
-        Ok(Some((Err(error), _))) => {
+        Some(Some((Err(error), _))) => {
             ledger.failed(terms.id, &error);
             false
         }
-        Ok(Some((Ok(outcome), body))) => {
+        Some(Some((Ok(outcome), body))) => {
             ledger.answered(terms.id, outcome, manners.layers_answer, &body);
             matches!(outcome, Outcome { status: 200, refused: false, .. }) && body.is_ok()
         }
@@ -98,6 +98,19 @@ fn request(ledger: &Ledger, terms: &Terms, grpc: bool) -> Request<Story> {
         *request.version_mut() = Version::HTTP_2;
     }
     request
+}
+
+/// Waits for a future in small steps, which take longer on a machine that is busy, as everything
+/// else does.
+pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let step = Duration::from_millis(20);
+    for _ in 0..time.as_millis() / step.as_millis() {
+        if let Ok(output) = timeout(step, &mut future).await {
+            return Some(output);
+        }
+    }
+    None
 }
 
 /// Polls a future to its end, or so often, and then drops it.

@@ -290,7 +290,7 @@ impl Ledger {
                 state.violation(self.started, Invariant::I1, what);
             }
         }
-        self.judge(state, "the layer", request, role, method, head, Duration::from_millis(200));
+        self.judge(state, "the layer", request, role, method, head, Duration::from_millis(500));
         number_of_send
     }
 

@@ -150,7 +150,7 @@ async fn a_layer_without_a_fault_is_not_caught_in_any_stack() {
 
 /// More would take turns on two processors.
 const AT_ONCE: usize = 8;
-const FEW: Range<u64> = 1..41;
+const FEW: Range<u64> = 1..33;
 const SOUND: Range<u64> = 1..9;
 const COMPOSED: Range<u64> = 1..5;
 const MANY: Range<u64> = 100..220;
