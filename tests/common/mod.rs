@@ -5,6 +5,7 @@
 pub mod api;
 pub mod certificates;
 pub mod clock;
+pub mod dice;
 #[cfg(feature = "reqwest")]
 pub mod node;
 pub mod process;

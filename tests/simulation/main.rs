@@ -19,7 +19,6 @@ mod canary;
 #[path = "../common/mod.rs"]
 mod common;
 mod day;
-mod dice;
 mod fate;
 mod history;
 mod issuer;
@@ -35,6 +34,8 @@ mod weather;
 mod world;
 
 use std::{collections::BTreeMap, panic, time::Instant};
+
+use common::dice;
 
 /// Runs these seeds and fails with all that was found.
 fn run_all(seeds: impl Iterator<Item = u64>) -> BTreeMap<&'static str, u64> {

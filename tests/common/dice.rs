@@ -9,15 +9,15 @@ use std::{
 ///
 /// Everybody has dice of their own: tokio wakes those who wait for one thing in an order that no seed
 /// decides, and who comes first must not change what another draws.
-pub(crate) struct Dice(Mutex<fastrand::Rng>);
+pub struct Dice(Mutex<fastrand::Rng>);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
     /// Those of somebody who comes of the owner.
-    pub(crate) fn fork(&self) -> Self {
+    pub fn fork(&self) -> Self {
         Self(Mutex::new(self.rng().fork()))
     }
 
@@ -25,31 +25,31 @@ impl Dice {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn chance(&self, probability: f64) -> bool {
+    pub fn chance(&self, probability: f64) -> bool {
         self.rng().f64() < probability
     }
 
     /// Any part of a whole.
-    pub(crate) fn part(&self) -> f64 {
+    pub fn part(&self) -> f64 {
         self.rng().f64()
     }
 
-    pub(crate) fn below(&self, end: usize) -> usize {
+    pub fn below(&self, end: usize) -> usize {
         self.rng().usize(..end)
     }
 
-    pub(crate) fn pick<T: Copy>(&self, among: &[T]) -> T {
+    pub fn pick<T: Copy>(&self, among: &[T]) -> T {
         among[self.below(among.len())]
     }
 
     /// Seconds, each order of magnitude as likely as the others.
-    pub(crate) fn seconds(&self, least: f64, most: f64) -> Duration {
+    pub fn seconds(&self, least: f64, most: f64) -> Duration {
         let draw = self.rng().f64();
         Duration::from_secs_f64(least * (most / least).powf(draw))
     }
 
     /// The time to the next of events that come at random.
-    pub(crate) fn gap(&self, mean: Duration) -> Duration {
+    pub fn gap(&self, mean: Duration) -> Duration {
         let draw = self.rng().f64().max(1e-6);
         mean.mul_f64(-draw.ln())
     }
