@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    challenge::{Challenges, Malformed},
+    challenge::Challenges,
     context::Context,
     proof::Prover,
     replay::Replay,
@@ -202,11 +202,7 @@ fn refused<T: Tokens>(
     if response.origin().is_some_and(|origin| !context.origins.allow(origin)) {
         return Next::Return;
     }
-    let challenges = match Challenges::read(response.headers()) {
-        Ok(challenges) => challenges,
-        // What cannot be read is nobody's word.
-        Err(Malformed) => return Next::Return,
-    };
+    let challenges = Challenges::read(response.headers());
     let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
     if !challenges.is_empty() {
         response.extensions_mut().insert(challenges);

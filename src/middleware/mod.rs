@@ -42,7 +42,7 @@ mod service;
 mod tokens;
 mod verdict;
 
-pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
+pub use challenge::{AuthenticationRequirements, Challenge, Challenges};
 pub use context::{ExistingAuthorization, ForeignOrigin};
 pub use future::ResponseFuture;
 #[cfg(feature = "pool")]
