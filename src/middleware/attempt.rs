@@ -130,7 +130,7 @@ where
                 0
             }
         };
-        let Some(mut request) = R::again(&kept) else { return Ok(response) };
+        let Some(mut request) = R::again(&kept)? else { return Ok(response) };
         // Before asking for readiness: the refusal's connection may be the only one.
         drop(response);
         poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;

@@ -35,7 +35,7 @@ struct Parser<'a> {
 }
 
 /// The text breaks the grammar at the parser's position.
-struct Fault;
+struct Malformed;
 
 /// There are more challenges than the parser keeps.
 struct TooMany;
@@ -94,12 +94,12 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads what follows a scheme: nothing, a token68, or the first parameter.
-    fn start(&mut self, challenge: &mut Challenge) -> Result<(), Fault> {
+    fn start(&mut self, challenge: &mut Challenge) -> Result<(), Malformed> {
         self.closed = false;
         let spaces = self.skip(is_space);
         match self.rest.first() {
             None | Some(b',') => return Ok(()),
-            Some(_) if spaces == 0 => return Err(Fault),
+            Some(_) if spaces == 0 => return Err(Malformed),
             Some(_) => {}
         }
         self.closed = self.token68();
@@ -108,10 +108,10 @@ impl<'a> Parser<'a> {
 
     /// `auth-param = token BWS "=" BWS ( token / quoted-string )`. A parameter after the
     /// challenge's fault is read, so that its quotes are paired, and ignored.
-    fn parameter(&mut self, challenge: &mut Challenge) -> Result<(), Fault> {
+    fn parameter(&mut self, challenge: &mut Challenge) -> Result<(), Malformed> {
         let name = self.token()?;
         if !self.equals() {
-            return Err(Fault);
+            return Err(Malformed);
         }
         self.skip(is_space);
         let value = match self.rest.strip_prefix(b"\"") {
@@ -126,15 +126,15 @@ impl<'a> Parser<'a> {
         }
         // RFC 9110 §11.2: "each parameter name MUST only occur once per challenge."
         if challenge.param(&name).is_some() {
-            return Err(Fault);
+            return Err(Malformed);
         }
         challenge.params.push((name, value));
         Ok(())
     }
 
     /// Takes a token in lower case.
-    fn token(&mut self) -> Result<String, Fault> {
-        self.take(is_token).map(str::to_ascii_lowercase).ok_or(Fault)
+    fn token(&mut self) -> Result<String, Malformed> {
+        self.take(is_token).map(str::to_ascii_lowercase).ok_or(Malformed)
     }
 
     /// `token68 = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`; taken only if
@@ -151,13 +151,13 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes a quoted string, after its first quote, and undoes its escapes.
-    fn quoted(&mut self) -> Result<String, Fault> {
+    fn quoted(&mut self) -> Result<String, Malformed> {
         let mut text = Vec::new();
         loop {
-            match self.next().ok_or(Fault)? {
+            match self.next().ok_or(Malformed)? {
                 b'"' => return Ok(String::from_utf8_lossy(&text).into_owned()),
                 // A header value holds no controls, so there is nothing else to refuse.
-                b'\\' => text.push(self.next().ok_or(Fault)?),
+                b'\\' => text.push(self.next().ok_or(Malformed)?),
                 b => text.push(b),
             }
         }
@@ -165,12 +165,12 @@ impl<'a> Parser<'a> {
 
     /// Takes a value without quotes, if the token is all of it. `error=a scope=b` lacks a comma, and
     /// its first value is whole. `realm=My Realm` lacks quotes, and `My` is not its value.
-    fn unquoted(&mut self) -> Result<String, Fault> {
-        let value = self.take(is_token).ok_or(Fault)?;
+    fn unquoted(&mut self) -> Result<String, Malformed> {
+        let value = self.take(is_token).ok_or(Malformed)?;
         let mut ahead = Parser { rest: self.rest, closed: false };
         let whole = ahead.end_of_element().is_ok()
             || ahead.rest.len() < self.rest.len() && ahead.token().is_ok() && ahead.equals();
-        if whole { Ok(value.to_owned()) } else { Err(Fault) }
+        if whole { Ok(value.to_owned()) } else { Err(Malformed) }
     }
 
     /// Takes an equals sign and the white space before it, if there is one.
@@ -187,9 +187,9 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the white space before a comma or the end.
-    fn end_of_element(&mut self) -> Result<(), Fault> {
+    fn end_of_element(&mut self) -> Result<(), Malformed> {
         self.skip(is_space);
-        if matches!(self.rest.first(), None | Some(b',')) { Ok(()) } else { Err(Fault) }
+        if matches!(self.rest.first(), None | Some(b',')) { Ok(()) } else { Err(Malformed) }
     }
 
     /// Takes one or more bytes, all of them ASCII.

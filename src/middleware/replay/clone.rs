@@ -1,5 +1,5 @@
 use super::Replay;
-use crate::http::HttpRequest;
+use crate::{error::BoxError, http::HttpRequest};
 
 /// Sends a request again if it can be cloned: `http::Request<B>` with a body that is `Clone`, or a
 /// `reqwest::Request` whose body is not a stream.
@@ -21,8 +21,8 @@ impl<Q: CloneableRequest> Replay<Q> for CloneRequest {
         (request, kept)
     }
 
-    fn again(kept: &Q) -> Option<Q> {
-        kept.try_clone()
+    fn again(kept: &Q) -> Result<Option<Q>, BoxError> {
+        Ok(kept.try_clone())
     }
 }
 
@@ -72,7 +72,7 @@ impl<R: Replay<Q>, Q: HttpRequest> Replay<Q> for Idempotent<R> {
         }
     }
 
-    fn again(kept: &R::Kept) -> Option<R::Sent> {
+    fn again(kept: &R::Kept) -> Result<Option<R::Sent>, BoxError> {
         R::again(kept)
     }
 }

@@ -3,6 +3,7 @@
 mod body;
 mod buffered;
 mod clone;
+mod record;
 
 use std::convert::Infallible;
 
@@ -12,13 +13,14 @@ pub use buffered::BufferedReqwest;
 pub use buffered::{Buffered, BufferedRequest};
 pub use clone::{CloneRequest, CloneableRequest, Idempotent};
 
-use crate::http::HttpRequest;
+use crate::{error::BoxError, http::HttpRequest};
 
 /// Keeps what is needed to send a request a second time, or does not.
 pub trait Replay<Q>: Clone {
     /// The request that the service below gets.
     type Sent: HttpRequest + Send + 'static;
-    /// What is kept of it.
+    /// What is kept of it until it is answered for good. It is dropped as soon as the request cannot
+    /// be sent again any more.
     type Kept: Send + 'static;
 
     /// Prepares a request that will not be sent again, whatever comes.
@@ -29,9 +31,15 @@ pub trait Replay<Q>: Clone {
     /// The request may have its token already; when it is sent again, a newer one takes its place.
     fn keep(&self, request: Q) -> (Self::Sent, Option<Self::Kept>);
 
-    /// The request once more; `None` if it turned out that it cannot be sent again. It may be asked
-    /// for twice: for another token, and for another proof of the token's key.
-    fn again(kept: &Self::Kept) -> Option<Self::Sent>;
+    /// Returns the request once more; `None` if it turned out that it cannot be sent again: the caller
+    /// then gets the refusal. It may be called twice: for another token, and for another proof of the
+    /// token's key.
+    ///
+    /// # Errors
+    ///
+    /// What made the request fail, such as the error of its body. The caller gets this error in place
+    /// of the refusal.
+    fn again(kept: &Self::Kept) -> Result<Option<Self::Sent>, BoxError>;
 }
 
 /// Sends no request twice: the caller gets the refusal, and the next request a fresh token.
@@ -50,7 +58,10 @@ impl<Q: HttpRequest + Send + 'static> Replay<Q> for NoReplay {
         (request, None)
     }
 
-    fn again(kept: &Infallible) -> Option<Q> {
+    fn again(kept: &Infallible) -> Result<Option<Q>, BoxError> {
         match *kept {}
     }
 }
+
+#[cfg(test)]
+mod tests;
