@@ -18,11 +18,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{api::Api, script::Script};
+use common::{
+    api::Api,
+    script::{Script, Step},
+};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::sleep;
+use tokio_stream::StreamExt;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth::{
@@ -285,6 +289,59 @@ async fn f85_once_a_stream_is_accepted_nothing_of_it_is_held() {
         }
         drop(body);
     }
+}
+
+/// Whenever the caller stops to wait for the answer: before it, between refusal and renewal, or while
+/// the second attempt is under way.
+#[tokio::test(start_paused = true)]
+async fn f85_a_caller_that_goes_away_leaves_nothing_behind() {
+    let mut attempts_seen = Vec::new();
+    for polls in 0..12 {
+        let source = Script::tokens(HOUR);
+        let tokens = tokens(&source).await;
+        // Long enough for the next fetch to be allowed.
+        sleep(Duration::from_secs(2)).await;
+        source.then([Step::Take(Duration::from_millis(15), Box::new(Step::Token(HOUR)))]);
+        // Like a connection, it reads the body in a task of its own, and may answer before that.
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counter = attempts.clone();
+        let api = tower::service_fn(move |request: Request<ReplayBody<_>>| {
+            let attempt = counter.fetch_add(1, Ordering::Relaxed);
+            let reading = tokio::spawn(request.into_body().collect());
+            async move {
+                sleep(Duration::from_millis(12)).await;
+                if attempt > 0 {
+                    reading.await??;
+                }
+                let challenge = r#"Bearer error="invalid_token""#;
+                let response =
+                    http::Response::builder().status(if attempt > 0 { 200 } else { 401 });
+                Ok::<_, BoxError>(response.header(header::WWW_AUTHENTICATE, challenge).body(())?)
+            }
+        });
+        let held = Arc::new(());
+        let counter = held.clone();
+        let frames = (0..10).map(move |_| {
+            let owner = Counted(b"piece", counter.clone());
+            Ok::<_, Infallible>(Frame::data(Bytes::from_owner(owner)))
+        });
+        let frames = tokio_stream::iter(frames).throttle(Duration::from_millis(10));
+        let body = StreamBody::new(Box::pin(frames));
+        let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+        let client = ServiceBuilder::new().layer(layer.replay(Buffered::up_to(1000))).service(api);
+        let response = client.oneshot(Request::post(URL).body(body).unwrap());
+        let mut response = tokio_test::task::spawn(response);
+        for _ in 0..polls {
+            let _ = response.poll();
+            sleep(Duration::from_millis(5)).await;
+        }
+        drop(response);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(Arc::strong_count(&held), 1, "after {polls} polls");
+        attempts_seen.push(attempts.load(Ordering::Relaxed));
+    }
+    attempts_seen.dedup();
+    assert_eq!(attempts_seen, [0, 1, 2], "it went away at all stages");
 }
 
 /// Counts in how many hands the bytes are.

@@ -1,5 +1,6 @@
 //! Bodies that are recorded and sent again, polled by hand.
 
+mod any_order;
 mod failure;
 mod framing;
 mod memory;
@@ -10,7 +11,10 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread,
 };
@@ -36,14 +40,22 @@ enum Does {
 struct Scripted {
     script: VecDeque<Does>,
     hint: SizeHint,
+    /// Whether the body says when it has ended, before it is polled for that.
+    tells_end: bool,
+    /// How many frames of data are left.
+    left: Arc<AtomicUsize>,
     alive: Arc<()>,
     waker: Arc<Mutex<Option<Waker>>>,
 }
 
 fn scripted(script: impl IntoIterator<Item = Does>) -> Scripted {
+    let script: VecDeque<_> = script.into_iter().collect();
+    let is_data = |does: &&Does| matches!(does, Does::Yield(frame) if frame.is_data());
     Scripted {
-        script: script.into_iter().collect(),
+        left: Arc::new(AtomicUsize::new(script.iter().filter(is_data).count())),
+        script,
         hint: SizeHint::new(),
+        tells_end: false,
         alive: Arc::default(),
         waker: Arc::default(),
     }
@@ -60,7 +72,12 @@ impl Body for Scripted {
         loop {
             return match self.script.pop_front() {
                 None => Poll::Ready(None),
-                Some(Does::Yield(frame)) => Poll::Ready(Some(Ok(frame))),
+                Some(Does::Yield(frame)) => {
+                    if frame.is_data() {
+                        self.left.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
                 Some(Does::Fail) => Poll::Ready(Some(Err(io::Error::other("the disk is gone")))),
                 Some(Does::Panic) => panic!("the body's own"),
                 Some(Does::Wait) => {
@@ -73,6 +90,10 @@ impl Body for Scripted {
                 }
             };
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.tells_end && self.script.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A frame, and a way to see whether its memory is still held.
-fn counted(text: &'static str) -> (Does, Weak<()>) {
+pub(super) fn counted(text: &'static str) -> (Does, Weak<()>) {
     struct Counted(&'static str, #[expect(dead_code, reason = "it is counted")] Arc<()>);
     impl AsRef<[u8]> for Counted {
         fn as_ref(&self) -> &[u8] {
@@ -126,4 +126,23 @@ fn f85_empty_frames_take_no_memory() {
     assert_eq!(rest(&mut first), "a");
     let mut second = again(&permit);
     assert_eq!((poll(&mut second), poll(&mut second)), (text("a"), Polled::End));
+}
+
+#[test]
+fn f85_a_body_that_comes_back_when_nobody_needs_it_is_dropped() {
+    let permit = Arc::new(Mutex::new(None));
+    let meanwhile = {
+        let permit: Arc<Mutex<Option<ReplayPermit<Scripted>>>> = permit.clone();
+        move || {
+            let permit = permit.lock().unwrap().take().unwrap();
+            drop(again(&permit));
+        }
+    };
+    let (frame, held_by) = counted("a");
+    let body = scripted([Does::Run(Box::new(meanwhile)), frame, data("b")]);
+    let alive = Arc::downgrade(&body.alive);
+    let (mut first, kept) = recording(body, 100);
+    *permit.lock().unwrap() = Some(kept);
+    is_superseded(&poll(&mut first));
+    assert_eq!((held(&[held_by]), alive.strong_count()), (vec![false], 0));
 }
