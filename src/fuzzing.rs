@@ -67,7 +67,7 @@ mod tests {
         f10_every_error_response_becomes_a_printable_error: error_response;
         f06_every_date_and_wait_is_kept_within_bounds: dates;
         trs_11_every_scope_is_made_of_scope_tokens: scopes;
-        cha_04_every_challenge_is_read_or_nobodys_word: www_authenticate;
+        cha_04_every_challenge_is_read_or_gives_no_reason: www_authenticate;
         dsc_03_every_document_is_safe_to_follow_or_refused: metadata;
         #[cfg(feature = "private-key-jwt")]
         jwt_06_every_key_signs_or_is_refused_unseen: keys;

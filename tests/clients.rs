@@ -51,6 +51,18 @@ async fn hyper_util_under_every_replay_policy() {
     is_service::<http::Request<Full<Bytes>>, _>(&stack);
 }
 
+/// A follower makes empty bodies: a `Buffered` layer above it needs them to have a default.
+#[tokio::test]
+async fn a_redirect_follower_under_a_buffered_layer() {
+    let client: Client<HttpConnector, tower_oauth::middleware::ReplayBody<Full<Bytes>>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let stack = ServiceBuilder::new()
+        .layer(layer().replay(Buffered::up_to(9)))
+        .layer(tower_http::follow_redirect::FollowRedirectLayer::new())
+        .service(client);
+    is_service::<http::Request<Full<Bytes>>, _>(&stack);
+}
+
 /// A generated tonic client takes any such service.
 #[tokio::test]
 async fn tonic_takes_the_stack_for_a_channel() {

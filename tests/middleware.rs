@@ -421,7 +421,7 @@ mod refusal {
     /// What a refusal causes, by status and challenge: how often the API is called, and how many
     /// tokens are fetched.
     #[tokio::test(start_paused = true)]
-    async fn cha_05_cha_06_f19_each_refusal_causes_what_it_should() {
+    async fn cha_04_cha_05_cha_06_f19_f74_each_refusal_causes_what_it_should() {
         let www = header::WWW_AUTHENTICATE.as_str();
         let cases: &[Case<'_>] = &[
             (401, &[(www, r#"Bearer error="invalid_token""#)], 0, 1),
@@ -432,7 +432,16 @@ mod refusal {
             (401, &[(www, r#"Bearer error="invalid_request""#)], 60, 0),
             (401, &[(www, r#"Bearer error="insufficient_user_authentication""#)], 60, 0),
             (401, &[(www, r#"DPoP error="use_dpop_nonce""#)], 60, 0),
-            (401, &[(www, r#"Bearer realm="unterminated"#)], 60, 0),
+            // Malformed: as one without a reason, unless it says invalid_token before its fault.
+            (401, &[(www, r#"Bearer realm="unterminated"#)], 5, 0),
+            (401, &[(www, r#"Bearer realm="unterminated"#)], 60, 1),
+            (401, &[(www, r#"OAuth "Facebook Platform" "invalid_token" "x""#)], 60, 1),
+            (401, &[(www, "Bearer authorization_uri=https://login.example/x")], 60, 1),
+            (401, &[(www, r#"Bearer error="invalid_token" error_description="x""#)], 0, 1),
+            (401, &[(www, r#"Basic realm=My Realm, Bearer error="invalid_token""#)], 0, 1),
+            (401, &[(www, r#"Basic realm="x"#), (www, "Bearer error=invalid_token")], 0, 1),
+            (401, &[(www, r#"Bearer error="invalid_request" error_description="x""#)], 5, 0),
+            (401, &[(www, r#"Bearer error="invalid_request" error_description="x""#)], 60, 1),
             (401, &[(www, r#"Bearer realm="a, error=\"invalid_token\"""#)], 5, 0),
             (401, &[(www, r#"Bearer realm="x""#)], 5, 0),
             (401, &[(www, r#"Bearer realm="x""#)], 60, 1),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{AGE, CACHE_CONTROL},
 };
 use tokio::time::Instant;
@@ -48,9 +48,11 @@ pub(super) fn has_document(
 ///
 /// [RFC 9111 §5.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2
 pub(super) fn life(headers: &HeaderMap) -> Duration {
-    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    // One directive that is no text does not hide the others.
+    let lines = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
+    let directives = lines.flat_map(|line| line.split(|b| *b == b','));
     let mut life = DEFAULT;
-    for directive in values.flat_map(|value| value.split(',')) {
+    for directive in directives.filter_map(|directive| std::str::from_utf8(directive).ok()) {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match &*name.trim().to_ascii_lowercase() {
             "no-store" | "no-cache" => return SHORTEST,
@@ -74,7 +76,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -107,6 +108,11 @@ mod tests {
             assert_eq!(of(value, age), seconds, "{value} {age}");
         }
         assert_eq!(life(&HeaderMap::new()), DEFAULT);
+        // A directive that is no text hides neither its line nor another one.
+        let mut headers = HeaderMap::new();
+        let line = HeaderValue::from_bytes(b"x=\xE9, max-age=600").unwrap();
+        headers.insert(CACHE_CONTROL, line);
+        assert_eq!(life(&headers).as_secs(), 600);
     }
 
     proptest! {

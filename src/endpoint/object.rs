@@ -44,11 +44,11 @@ pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnOb
     if plain_or_form && looks_like_a_form(body) { Ok(form(body)) } else { Err(NotAnObject::Other) }
 }
 
-/// The media type in lower case, without parameters.
+/// Returns the media type in lower case, without parameters. What stands in those does not matter.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let media_type = value.split(';').next().unwrap_or_default().trim();
-    Some(media_type.to_ascii_lowercase())
+    let value = headers.get(CONTENT_TYPE)?.as_bytes();
+    let media_type = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    std::str::from_utf8(media_type).ok().map(str::to_ascii_lowercase)
 }
 
 /// The body without a byte order mark and white space before it.
@@ -146,6 +146,9 @@ mod tests {
             ("", false),
             ("text/plain", true),
             ("Application/X-WWW-Form-Urlencoded;charset=utf-8", true),
+            // Only the type itself has to be readable.
+            ("text/plain; title=é", true),
+            ("text/plainé", false),
         ] {
             for body in [&json[..], &marked[..]] {
                 let object = read(content_type, body).unwrap();

@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::{
-    challenge::Challenges,
+    challenge::{Challenge, Challenges},
     context::Context,
     proof::Prover,
     tokens::Tokens,
@@ -154,10 +154,11 @@ fn challenged<T: Tokens>(
     response: &mut impl HttpResponse,
     tried: Tried,
 ) -> Next {
-    let Ok(challenges) = Challenges::read(response.headers()) else { return Next::Return };
+    let challenges = Challenges::read(response.headers());
     let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
     // An error code that the standards know says more than the status does.
-    let explained = challenges.about_tokens().any(|ours| ours.param("error").is_some());
+    let errors = challenges.about_tokens().filter_map(Challenge::error);
+    let explained = errors.into_iter().any(|error| error != "invalid_token");
     let refused = !explained && context.options.refused_by.matches(response);
     if !challenges.is_empty() {
         response.extensions_mut().insert(challenges);

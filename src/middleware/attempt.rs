@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A request that waits for a token.
-pub(super) struct Waiting<T: Tokens, K> {
+pub(super) struct WaitingRequest<T: Tokens, K> {
     pub(super) context: Sharded<Context<T>>,
     pub(super) key: T::Key,
     /// Where its token may go, and so what its proof is for.
@@ -39,7 +39,7 @@ pub(super) struct Waiting<T: Tokens, K> {
 ///
 /// Nothing of the service below is held during the wait for the token: `service` is not ready yet.
 pub(super) async fn wait_and_send<S, Q, R, T>(
-    waiting: Waiting<T, R::Kept>,
+    waiting: WaitingRequest<T, R::Kept>,
     mut service: S,
     second: fn(&S) -> Option<S>,
     mut request: R::Sent,
@@ -51,7 +51,7 @@ where
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    let Waiting { context, key, origins, kept } = waiting;
+    let WaitingRequest { context, key, origins, kept } = waiting;
     let tokens = &context.tokens;
     let wait = if R::WAITS { context.options.wait } else { Duration::ZERO };
     let mut budget = Budget::new(wait);
@@ -76,7 +76,7 @@ where
     }
     match kept {
         Some(kept) => {
-            let refused = Refused { context, origins, kept, sent, next, budget };
+            let refused = RefusedRequest { context, origins, kept, sent, next, budget };
             replay::<S, Q, R, T>(refused, service, response).await
         }
         None => Ok(response),
@@ -84,7 +84,7 @@ where
 }
 
 /// A request that was refused.
-pub(super) struct Refused<T: Tokens, K> {
+pub(super) struct RefusedRequest<T: Tokens, K> {
     pub(super) context: Sharded<Context<T>>,
     pub(super) origins: Arc<Origins>,
     pub(super) kept: K,
@@ -96,7 +96,7 @@ pub(super) struct Refused<T: Tokens, K> {
 /// Sends a request again, for each reason once. If that cannot be done, the last answer is the
 /// caller's.
 pub(super) async fn replay<S, Q, R, T>(
-    refused: Refused<T, R::Kept>,
+    refused: RefusedRequest<T, R::Kept>,
     mut service: S,
     mut response: S::Response,
 ) -> Result<S::Response, BoxError>
@@ -107,7 +107,7 @@ where
     S::Response: HttpResponse,
     S::Error: Into<BoxError>,
 {
-    let Refused { context, origins, kept, mut sent, mut next, mut budget } = refused;
+    let RefusedRequest { context, origins, kept, mut sent, mut next, mut budget } = refused;
     let tokens = &context.tokens;
     let mut tried = Tried::default();
     loop {

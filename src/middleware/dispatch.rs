@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{
     Origins, ResponseFuture, SecondService,
     answer::Sent,
-    attempt::{Waiting, authorize, wait_and_send},
+    attempt::{WaitingRequest, authorize, wait_and_send},
     context::{Context, Exempt},
     future::Watch,
     replay::Replay,
@@ -82,7 +82,7 @@ where
     let (request, kept) = replay.keep(request);
     let origins = origins.unwrap_or_else(|| context.origins.clone());
     let context = context.clone();
-    let waiting = Waiting { context, key, origins, kept };
+    let waiting = WaitingRequest { context, key, origins, kept };
     ResponseFuture::slow(wait_and_send::<S, Q, R, _>(waiting, service, R::second, request))
 }
 

@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::{
     Origins,
     answer::{Next, Sent, Tried, report},
-    attempt::{Refused, replay},
+    attempt::{RefusedRequest, replay},
     budget::Budget,
     context::Context,
     replay::Replay,
@@ -117,7 +117,7 @@ where
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
                     let budget = Budget::new(context.options.wait);
                     let origins = origins.unwrap_or_else(|| context.origins.clone());
-                    let refused = Refused { context, origins, kept, sent, next, budget };
+                    let refused = RefusedRequest { context, origins, kept, sent, next, budget };
                     replay::<S, Q, R, T>(refused, service, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 
 use super::{
-    challenge::Challenges,
+    challenge::{Challenge, Challenges},
     verdict::{Verdict, verdict},
 };
 
@@ -16,17 +16,24 @@ pub fn www_authenticate(data: &[u8]) {
             headers.append(WWW_AUTHENTICATE, value);
         }
     }
-    // What cannot be read is nobody's word.
-    let Ok(challenges) = Challenges::read(&headers) else { return };
-    let verdict = verdict(StatusCode::UNAUTHORIZED, &challenges, false);
-    assert!(challenges.iter().count() <= 64);
+    let challenges = Challenges::read(&headers);
+    // 64, and one for those that were left out.
+    assert!(challenges.iter().count() <= 65);
     for challenge in challenges.iter() {
         let scheme = challenge.scheme();
-        assert!(!scheme.is_empty() && scheme == scheme.to_ascii_lowercase());
+        assert!(!scheme.is_empty() || challenge.is_malformed());
+        assert_eq!(scheme, scheme.to_ascii_lowercase());
     }
+    let verdict = |bound| verdict(StatusCode::UNAUTHORIZED, &challenges, bound);
     let refused = challenges.iter().any(|challenge| {
         matches!(challenge.scheme(), "bearer" | "dpop")
             && challenge.param("error") == Some("invalid_token")
     });
-    assert_eq!(verdict == Verdict::InvalidToken, refused);
+    assert_eq!(verdict(false) == Verdict::InvalidToken, refused);
+    // A 401 never counts as less than one without a reason because of a malformed challenge.
+    if challenges.iter().all(Challenge::is_malformed) {
+        let expected = if refused { Verdict::InvalidToken } else { Verdict::Unexplained };
+        assert_eq!((verdict(false), verdict(true)), (expected.clone(), expected));
+        assert!(challenges.resource_metadata().is_none());
+    }
 }

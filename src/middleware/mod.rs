@@ -50,7 +50,7 @@ mod trailers;
 mod used_token;
 mod verdict;
 
-pub use challenge::{AuthenticationRequirements, Challenge, Challenges, Malformed};
+pub use challenge::{AuthenticationRequirements, Challenge, Challenges};
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub use context::MissingKey;

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     NoReplay, OAuthLayer, SecondService,
-    attempt::{Waiting, wait_and_send},
+    attempt::{WaitingRequest, wait_and_send},
     replay::Replay,
 };
 use crate::{
@@ -76,7 +76,7 @@ where
         let service = Rest { next, extensions: &extensions };
         let origins = context.origins.clone();
         let context = Sharded::new(|| context.clone());
-        let waiting = Waiting { context, key: (), origins, kept };
+        let waiting = WaitingRequest { context, key: (), origins, kept };
         let second = NoReplay::second;
         let outcome =
             wait_and_send::<_, Request, R, TokenHandle>(waiting, service, second, request).await;

@@ -51,7 +51,7 @@ pub(crate) fn verdict(status: StatusCode, challenges: &Challenges, bound: bool) 
 fn judge(challenges: &Challenges) -> Verdict {
     let mut verdict = Verdict::Unexplained;
     let errors = challenges.about_tokens();
-    for (challenge, error) in errors.filter_map(|ours| Some((ours, ours.param("error")?))) {
+    for (challenge, error) in errors.filter_map(|ours| Some((ours, ours.error()?))) {
         match error {
             "invalid_token" => return Verdict::InvalidToken,
             "insufficient_scope" | "insufficient_claims" => {
@@ -71,7 +71,7 @@ fn judge(challenges: &Challenges) -> Verdict {
 /// RFC 9449 §7.1 and §9: what a challenge of the scheme `DPoP` says of the proof.
 fn refused_proof(challenges: &Challenges) -> Option<Refused> {
     let ours = challenges.iter().filter(|challenge| challenge.scheme() == "dpop");
-    ours.filter_map(|challenge| challenge.param("error")).find_map(|error| match error {
+    ours.filter_map(Challenge::error).find_map(|error| match error {
         "use_dpop_nonce" => Some(Refused::Nonce),
         "invalid_dpop_proof" => Some(Refused::Invalid),
         _ => None,
@@ -80,7 +80,7 @@ fn refused_proof(challenges: &Challenges) -> Option<Refused> {
 
 /// What a challenge asks for beyond what the token has, if another token could have it.
 fn step_up(challenge: &Challenge) -> Option<StepUp> {
-    let step_up = match challenge.param("error")? {
+    let step_up = match challenge.error()? {
         // RFC 6750 §3.1: it "MAY include the "scope" attribute with the scope necessary to
         // access the protected resource."
         "insufficient_scope" => {
@@ -111,7 +111,7 @@ mod tests {
         for line in lines {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(line).unwrap());
         }
-        let challenges = Challenges::read(&headers).unwrap();
+        let challenges = Challenges::read(&headers);
         verdict(StatusCode::from_u16(status).unwrap(), &challenges, bound)
     }
 
@@ -168,6 +168,64 @@ mod tests {
         }
         let both = ["Bearer error=insufficient_scope", "DPoP error=invalid_token"];
         assert_eq!(judged(401, &both), Verdict::InvalidToken);
+    }
+
+    #[test]
+    fn f74_cha_04_a_malformed_challenge_counts_as_invalid_token_or_as_no_reason() {
+        use Verdict::{InvalidToken, Unexplained};
+        for (line, verdict) in [
+            (
+                r#"OAuth "Facebook Platform" "invalid_token" "Error validating access token""#,
+                Unexplained,
+            ),
+            (r#"Bearer error="invalid_token" error_description="x""#, InvalidToken),
+            (
+                "Bearer authorization_uri=https://login.example/x, resource_id=https://org.example/",
+                Unexplained,
+            ),
+            (r#"Basic realm=My Realm, Bearer error="invalid_token""#, InvalidToken),
+            (
+                r#"Bearer error="invalid_token", error_description=""exp" claim timestamp check failed""#,
+                InvalidToken,
+            ),
+            ("Bearer error='invalid_token'", Unexplained),
+            (r#"error="invalid_token""#, Unexplained),
+            // Any other code is as good as none.
+            (r#"Bearer error="invalid_request" error_description="x""#, Unexplained),
+            (r#"Bearer error="insufficient_scope" scope="a""#, Unexplained),
+            (r#"Bearer error="insufficient_scope", scope="a" x"#, Unexplained),
+            (r#"DPoP error="use_dpop_nonce" algs="ES256""#, Unexplained),
+            (r#"Bearer error="x", error="invalid_token""#, Unexplained),
+            (r#"Bearer error="invalid_token", error="invalid_request""#, InvalidToken),
+        ] {
+            for bound in [false, true] {
+                assert_eq!(judged_as(401, &[line], bound), verdict, "{line}");
+            }
+            for status in [200, 400, 403, 500] {
+                assert_eq!(judged(status, &[line]), Verdict::Other, "{status} {line}");
+            }
+            // It hides no good challenge, before it or after it.
+            let good = r#"Bearer error="invalid_token""#;
+            assert_eq!(judged(401, &[line, good]), InvalidToken, "{line}");
+            assert_eq!(judged(401, &[good, line]), InvalidToken, "{line}");
+            let nonce = "DPoP error=use_dpop_nonce";
+            let proof = Verdict::Proof(Refused::Nonce);
+            assert_eq!(judged_as(401, &[line, nonce], true), proof, "{line}");
+        }
+        let broken = "Basic realm=My Realm";
+        let scope = r#"Bearer error="insufficient_scope", scope="a""#;
+        assert!(matches!(judged(403, &[broken, scope]), Verdict::Insufficient(_)));
+        assert_eq!(judged(401, &[broken, "Bearer error=invalid_request"]), Verdict::Other);
+    }
+
+    #[test]
+    fn cha_04_too_many_challenges_count_as_no_reason() {
+        let many = vec!["Basic"; 1000].join(",");
+        let large = format!("Bearer realm={}", "x".repeat(20_000));
+        for line in [&many, &large] {
+            assert_eq!(judged(401, &[line]), Verdict::Unexplained);
+        }
+        assert_eq!(judged(401, &[&large, "Bearer error=invalid_token"]), Verdict::InvalidToken);
     }
 
     #[test]

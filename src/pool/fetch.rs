@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     ledger::Outcome,
-    life::{Phase, Published},
+    life::{GivenToken, Phase},
     shared::{Make, Shared},
     tenant::{Tenant, TenantId},
 };
@@ -81,8 +81,8 @@ where
         let published = outcome
             .and_then(|token| life.publish(tenant, epoch, obtained, token, &begun, now, rules));
         let result = match published {
-            Ok(Published::InService(lifetime, expires)) => Ok((lifetime, expires)),
-            Ok(Published::Refused(error, failure)) => Err((failure, error)),
+            Ok(GivenToken::InService(lifetime, expires)) => Ok((lifetime, expires)),
+            Ok(GivenToken::Refused(error, failure)) => Err((failure, error)),
             Err(error) => Err((life.fail(tenant, &error, now, rules, None), error)),
         };
         let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());

@@ -85,7 +85,7 @@ pub(super) enum Next {
 }
 
 /// What became of a token that a source gave.
-pub(super) enum Published {
+pub(super) enum GivenToken {
     /// It is in service. Its lifetime, and when it ends.
     InService(Duration, Moment),
     /// It was refused before, and stays out of service for now.
@@ -250,7 +250,7 @@ impl Life {
         begun: &Begun,
         now: Moment,
         rules: &Rules,
-    ) -> Result<Published, Error> {
+    ) -> Result<GivenToken, Error> {
         let Schedule { lifetime, sent, refresh_after, expires } =
             rules.policy.schedule(&token, begun, fastrand::f64());
 
@@ -266,7 +266,7 @@ impl Life {
             self.refresh = rules.timeline.tick(sent).after(refresh_after);
             let pause = rejections.pause(Instant::now(), &rules.policy);
             let failure = self.fail(tenant, &error, now, rules, Some(pause));
-            return Ok(Published::Refused(error, failure));
+            return Ok(GivenToken::Refused(error, failure));
         }
         let entry = entry()?;
         // Before the new token can be used.
@@ -274,7 +274,7 @@ impl Life {
         tenant.slot.put(entry);
         self.refresh = rules.timeline.tick(sent).after(refresh_after);
         self.settle();
-        Ok(Published::InService(lifetime, expires))
+        Ok(GivenToken::InService(lifetime, expires))
     }
 
     /// Notes that a token is in service.

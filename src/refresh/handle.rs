@@ -5,7 +5,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Refresher, Refusal, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder,
-    shared::{Shared, Trial},
+    shared::{Shared, TrialUse},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -81,7 +81,7 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        self.shared.wait(0, deadline, Trial::Leave).await.map(drop)
+        self.shared.wait(0, deadline, TrialUse::Leave).await.map(drop)
     }
 
     /// The current token, for whatever is not behind the layer. Waits if there is none.
@@ -95,7 +95,7 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        self.shared.wait(0, deadline, Trial::Claim).await.map(Token)
+        self.shared.wait(0, deadline, TrialUse::Claim).await.map(Token)
     }
 
     /// The current token, if there is a good one.
@@ -164,7 +164,7 @@ impl TokenHandle {
             }));
         };
         stepping_up.ended(deadline).await?;
-        self.shared.wait(epoch, deadline, Trial::Claim).await.map(Token)
+        self.shared.wait(epoch, deadline, TrialUse::Claim).await.map(Token)
     }
 
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
@@ -197,7 +197,7 @@ impl TokenHandle {
 
     /// Waits for a token newer than `after`.
     pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        self.shared.wait(after, deadline, Trial::Claim).await
+        self.shared.wait(after, deadline, TrialUse::Claim).await
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether

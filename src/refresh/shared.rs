@@ -220,7 +220,7 @@ impl Shared {
         &self,
         after: u64,
         deadline: Instant,
-        trial: Trial,
+        trial: TrialUse,
     ) -> Result<Arc<Entry>, Error> {
         if let Some(entry) = self.slot.newer_than(after) {
             return Ok(entry);
@@ -237,7 +237,7 @@ impl Shared {
         &self,
         after: u64,
         deadline: Instant,
-        trial: Trial,
+        trial: TrialUse,
     ) -> Result<Arc<Entry>, Error> {
         let mut status = self.status.subscribe();
         // The refresher may not know yet that the token is gone: timers stand still while a
@@ -254,7 +254,7 @@ impl Shared {
             }
             {
                 let mut inbox = self.inbox();
-                if trial == Trial::Claim
+                if trial == TrialUse::Claim
                     && let Some(entry) = inbox.rejections.claim(after)
                 {
                     return Ok(entry);
@@ -293,7 +293,7 @@ impl Shared {
                 Some(error) if ended || blocked.is_some_and(|at| at > Instant::now()) => {
                     return Err(error);
                 }
-                None if ended => return self.wait(0, deadline, Trial::Leave).await,
+                None if ended => return self.wait(0, deadline, TrialUse::Leave).await,
                 _ => {}
             }
             if timeout_at(deadline, status.changed()).await.is_err() {
@@ -338,7 +338,7 @@ impl Shared {
 
 /// Whether a wait takes a refused token that one request may try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trial {
+pub(super) enum TrialUse {
     /// It does, and the caller sends a request with it.
     Claim,
     /// It leaves it to others.

@@ -15,3 +15,4 @@ mod redirect;
 mod replay;
 mod rotation;
 mod token_endpoint;
+mod upload;

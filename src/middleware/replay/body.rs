@@ -1,192 +1,181 @@
+//! The request body of an attempt, which the service below polls.
+
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
+
+use super::record::{BodyRecord, PolledFrame, ReplayPermit, Turn};
+use crate::error::BoxError;
 
 /// A body that can be sent again. See [`Buffered`](super::Buffered).
-pub struct ReplayBody<B> {
-    /// What earlier attempts have sent, and is sent again.
-    again: Vec<Bytes>,
-    again_at: usize,
-    source: Source<B>,
-    record: Option<Arc<Record<B>>>,
-}
+///
+/// An attempt that another one has superseded ends with an error, so that no server takes what it
+/// got of it for the whole body. If the caller's body fails, its error is in the source chain of
+/// every attempt's error.
+pub struct ReplayBody<B>(Sending<B>);
 
-/// Where the frames come from.
-enum Source<B> {
-    Body(Pin<Box<B>>),
-    /// The body has ended; its trailers, if it had any, are still to be sent.
-    Trailers(Option<HeaderMap>),
-}
-
-/// What an attempt leaves for the next one.
-pub(super) struct Record<B>(Mutex<Kept<B>>);
-
-/// What a replay needs. Complete once the last attempt has given its source back.
-struct Kept<B> {
-    sent: Vec<Bytes>,
-    room: usize,
-    trailers: Option<HeaderMap>,
-    rest: Option<Source<B>>,
-    overflow: bool,
+enum Sending<B> {
+    /// The caller's body, which no further attempt needs.
+    Alone(Pin<Box<B>>),
+    /// What is recorded of the caller's body, and then the rest of it.
+    Recorded {
+        record: Arc<BodyRecord<B>>,
+        attempt: u64,
+        /// Whether the attempt has begun.
+        started: bool,
+        /// How many bytes the attempt has yielded.
+        yielded: u64,
+    },
 }
 
 impl<B> ReplayBody<B> {
     /// A body that is sent once.
     pub(super) fn passing(body: B) -> Self {
-        Self::new(body, None)
+        Self(Sending::Alone(Box::pin(body)))
     }
 
-    /// A body that is recorded while it is sent.
-    pub(super) fn recording(body: B, record: Arc<Record<B>>) -> Self {
-        Self::new(body, Some(record))
+    /// A body that is sent again, if that is possible: see [`ReplayPermit::again`].
+    pub(super) fn again(permit: &ReplayPermit<B>) -> Result<Option<Self>, BoxError> {
+        Ok(permit.again()?.map(|(record, attempt)| Self::attempt(record, attempt)))
     }
 
-    fn new(body: B, record: Option<Arc<Record<B>>>) -> Self {
-        let source = Source::Body(Box::pin(body));
-        Self { again: Vec::new(), again_at: 0, source, record }
-    }
-
-    /// The body once more, recorded further. `None` if it was too large, or if the connection still
-    /// holds the last attempt's body.
-    pub(super) fn again(record: &Arc<Record<B>>) -> Option<Self> {
-        let mut kept = record.kept();
-        if kept.overflow {
-            return None;
-        }
-        let source = kept.rest.take()?;
-        Some(Self { again: kept.sent.clone(), again_at: 0, source, record: Some(record.clone()) })
+    fn attempt(record: Arc<BodyRecord<B>>, attempt: u64) -> Self {
+        Self(Sending::Recorded { record, attempt, started: false, yielded: 0 })
     }
 }
 
-impl<B> Record<B> {
-    pub(super) fn new(limit: usize) -> Self {
-        Self(Mutex::new(Kept {
-            sent: Vec::new(),
-            room: limit,
-            trailers: None,
-            rest: None,
-            overflow: false,
-        }))
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept<B>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<B> Kept<B> {
-    fn keep(&mut self, data: &Bytes) {
-        match self.room.checked_sub(data.len()) {
-            Some(room) if !self.overflow => {
-                self.room = room;
-                self.sent.push(data.clone());
-            }
-            _ => {
-                self.overflow = true;
-                self.sent = Vec::new();
-            }
-        }
+impl<B: Body> ReplayBody<B> {
+    /// A body that is recorded while it is sent, up to this many bytes, until the permit to send it
+    /// again is dropped.
+    pub(super) fn recording(body: B, limit: usize) -> (Self, ReplayPermit<B>) {
+        let record = BodyRecord::new(body, limit);
+        (Self::attempt(record.clone(), 0), ReplayPermit::new(record))
     }
 }
 
 impl<B> Body for ReplayBody<B>
 where
     B: Body,
+    B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
-        if let Some(data) = this.again.get_mut(this.again_at).map(mem::take) {
-            this.again_at += 1;
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        let frame = match &mut this.source {
-            Source::Body(body) => {
-                let Some(frame) = ready!(body.as_mut().poll_frame(cx)) else {
-                    this.end();
-                    return Poll::Ready(None);
-                };
-                frame?
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        loop {
+            let (record, attempt, started, yielded) = match &mut self.0 {
+                Sending::Alone(body) => return poll_bytes(body.as_mut(), cx),
+                Sending::Recorded { record, attempt, started, yielded } => {
+                    (record, *attempt, started, yielded)
+                }
+            };
+            let polled = match record.turn(attempt, cx.waker()) {
+                Turn::Yield(frame) => Poll::Ready(frame),
+                Turn::Wait => Poll::Pending,
+                Turn::Poll(body) => poll_lent(record, attempt, body, cx),
+                Turn::Keep(body) => {
+                    self.0 = Sending::Alone(body);
+                    continue;
+                }
+            };
+            *started |= polled.is_ready();
+            if let Poll::Ready(Some(Ok(frame))) = &polled {
+                *yielded += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
-            Source::Trailers(trailers) => {
-                return Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
-            }
-        };
-        let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
-        if let Some(record) = &this.record {
-            let mut kept = record.kept();
-            if let Some(data) = frame.data_ref() {
-                kept.keep(data);
-            } else if let Some(trailers) = frame.trailers_ref() {
-                kept.trailers = Some(trailers.clone());
-            }
+            return polled;
         }
-        if frame.is_trailers() {
-            this.end();
-        }
-        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.again_at >= self.again.len()
-            && match &self.source {
-                Source::Body(body) => body.is_end_stream(),
-                Source::Trailers(trailers) => trailers.is_none(),
-            }
+        match &self.0 {
+            Sending::Alone(body) => body.is_end_stream(),
+            Sending::Recorded { record, started: false, .. } => record.start().ended,
+            Sending::Recorded { record, attempt, .. } => record.has_ended(*attempt),
+        }
     }
 
+    // Until an attempt has sent something, this is what the first one had: a client that sends
+    // chunks and trailers the first time must not send a length the second time.
     fn size_hint(&self) -> SizeHint {
-        let again: u64 = self.again.iter().map(|data| data.len() as u64).sum();
-        let rest = match &self.source {
-            Source::Body(body) => body.size_hint(),
-            Source::Trailers(_) => SizeHint::with_exact(0),
-        };
-        let mut hint = SizeHint::new();
-        hint.set_lower(again.saturating_add(rest.lower()));
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(again.saturating_add(upper));
+        match &self.0 {
+            Sending::Alone(body) => body.size_hint(),
+            Sending::Recorded { record, yielded, .. } => {
+                let start = &record.start().size;
+                let mut hint = SizeHint::new();
+                hint.set_lower(start.lower().saturating_sub(*yielded));
+                if let Some(upper) = start.upper() {
+                    hint.set_upper(upper.saturating_sub(*yielded));
+                }
+                hint
+            }
         }
-        hint
     }
 }
 
-impl<B> ReplayBody<B> {
-    fn end(&mut self) {
-        self.source = Source::Trailers(None);
-        self.give_back();
-    }
+fn poll_bytes<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> PolledFrame
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let frame = body.poll_frame(cx).map_err(Into::into);
+    frame.map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+}
 
-    /// Leaves what has not been sent to another attempt.
-    fn give_back(&mut self) {
-        let Some(record) = self.record.take() else { return };
-        let mut kept = record.kept();
-        let source = mem::replace(&mut self.source, Source::Trailers(None));
-        kept.rest = Some(match source {
-            Source::Trailers(_) => Source::Trailers(kept.trailers.clone()),
-            body @ Source::Body(_) => body,
-        });
+/// Polls a body that the attempt took out of the record, and gives it back.
+fn poll_lent<B>(
+    record: &BodyRecord<B>,
+    attempt: u64,
+    mut body: Pin<Box<B>>,
+    cx: &mut Context<'_>,
+) -> PolledFrame
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut panics = LostOnPanic { record, armed: true };
+    let polled = poll_bytes(body.as_mut(), cx);
+    let exhausted = body.is_end_stream();
+    panics.armed = false;
+    record.give_back(attempt, body, exhausted, polled, cx.waker())
+}
+
+/// Tells the record that its body is lost, unless it is disarmed.
+struct LostOnPanic<'a, B> {
+    record: &'a BodyRecord<B>,
+    armed: bool,
+}
+
+impl<B> Drop for LostOnPanic<'_, B> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.record.lost();
+        }
     }
 }
 
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
-        self.give_back();
+        if let Sending::Recorded { record, attempt, .. } = &self.0 {
+            record.leave(*attempt);
+        }
     }
 }
 
-/// Nothing of the body: it is the caller's.
+/// The default body, sent once: what a service below puts in place of a body, as when it follows a
+/// redirect.
+impl<B: Default> Default for ReplayBody<B> {
+    fn default() -> Self {
+        Self::passing(B::default())
+    }
+}
+
+/// Shows nothing of the body, which is the caller's.
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplayBody")

@@ -3,6 +3,7 @@
 mod body;
 mod buffered;
 mod clone;
+mod record;
 
 use std::convert::Infallible;
 
@@ -19,7 +20,8 @@ use crate::{error::BoxError, http::HttpRequest};
 pub trait Replay<Q>: Clone {
     /// The request that the service below gets.
     type Sent: HttpRequest + Send + 'static;
-    /// What is kept of it.
+    /// What is kept of it until it is answered for good. It is dropped as soon as the request cannot
+    /// be sent again any more.
     type Kept: Send + 'static;
 
     /// Whether a request waits for a token when none is at hand.
@@ -33,12 +35,14 @@ pub trait Replay<Q>: Clone {
     /// The request may have its token already; when it is sent again, a newer one takes its place.
     fn keep(&self, request: Q) -> (Self::Sent, Option<Self::Kept>);
 
-    /// The request once more; `None` if it turned out that it cannot be sent again. It may be asked
-    /// for twice: for another token, and for another proof of the token's key.
+    /// Returns the request once more; `None` if it turned out that it cannot be sent again: the caller
+    /// then gets the refusal. It may be called twice: for another token, and for another proof of the
+    /// token's key.
     ///
     /// # Errors
     ///
-    /// When the request's body has failed: so does the request.
+    /// What made the request fail, such as the error of its body. The caller gets this error in place
+    /// of the refusal.
     fn again(kept: &Self::Kept) -> Result<Option<Self::Sent>, BoxError>;
 }
 
@@ -81,3 +85,6 @@ impl<Q: HttpRequest + Send + 'static> Replay<Q> for FailFast {
         match *kept {}
     }
 }
+
+#[cfg(test)]
+mod tests;
