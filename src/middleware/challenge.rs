@@ -100,8 +100,8 @@ impl Challenges {
     ///
     /// [RFC 9728 §5.1]: https://www.rfc-editor.org/rfc/rfc9728#section-5.1
     pub fn resource_metadata(&self) -> Option<&str> {
-        let well_formed = self.about_tokens().filter(|challenge| !challenge.is_malformed());
-        well_formed.filter_map(|challenge| challenge.param("resource_metadata")).next()
+        let mut well_formed = self.about_tokens().filter(|challenge| !challenge.is_malformed());
+        well_formed.find_map(|challenge| challenge.param("resource_metadata"))
     }
 }
 

@@ -184,13 +184,13 @@ fn stream(
 }
 
 fn chain(error: &BoxError) -> String {
-    let mut all = error.to_string();
+    let mut all = vec![error.to_string()];
     let mut source = error.source();
     while let Some(error) = source {
-        all += &format!(": {error}");
+        all.push(error.to_string());
         source = error.source();
     }
-    all
+    all.join(": ")
 }
 
 /// Each attempt waited until the first one had been sent in full, and was then not made: nobody gave

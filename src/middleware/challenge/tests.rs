@@ -159,7 +159,7 @@ fn cha_04_a_malformed_challenge_does_not_hide_another_one() {
             "basic{}! bearer{error=invalid_token}",
         ),
         (
-            r#"Bearer error=invalid_token, Basic realm=My Realm, error=x"#,
+            "Bearer error=invalid_token, Basic realm=My Realm, error=x",
             "bearer{error=invalid_token} basic{}!",
         ),
         ("error=x, Bearer error=invalid_token", "{}! bearer{error=invalid_token}"),
@@ -291,12 +291,13 @@ fn without_quoted_text(line: &str) -> String {
     let mut plain = String::new();
     while let Some(c) = text.next() {
         plain.push(c);
-        while c == '"' {
+        let mut quoted = c == '"';
+        while quoted {
             match text.next() {
-                None => break,
+                None => quoted = false,
                 Some('"') => {
                     plain.push('"');
-                    break;
+                    quoted = false;
                 }
                 Some('\\') => {
                     plain.push('x');

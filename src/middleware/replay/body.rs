@@ -40,9 +40,10 @@ impl<B> ReplayBody<B> {
         Self(Sending::Alone(Box::pin(body)))
     }
 
-    /// A body that is sent again, if that is possible: see [`ReplayPermit::again`].
+    /// A body that is sent again, if that is possible: see [`BodyRecord::again`].
     pub(super) fn again(permit: &ReplayPermit<B>) -> Result<Option<Self>, BoxError> {
-        Ok(permit.again()?.map(|(record, attempt)| Self::attempt(record, attempt)))
+        let record = permit.record();
+        Ok(record.again()?.map(|attempt| Self::attempt(record.clone(), attempt)))
     }
 
     fn attempt(record: Arc<BodyRecord<B>>, attempt: u64) -> Self {

@@ -52,12 +52,18 @@ struct BodyState<B> {
     trailers: Option<HeaderMap>,
     /// Whether the latest attempt has sent the trailers, or the body's end in place of them.
     trailers_sent: bool,
-    /// How many more bytes may be recorded.
-    room: usize,
-    /// Whether the request may still be refused.
-    replayable: bool,
-    /// Whether the body was larger than the limit.
-    overflow: bool,
+    recording: Recording,
+}
+
+/// Whether what the body yields is recorded.
+#[derive(Clone, Copy, PartialEq)]
+enum Recording {
+    /// It is, and so many more bytes may be.
+    Room(usize),
+    /// The body was larger than the limit.
+    Overflow,
+    /// The request cannot be refused any more.
+    Over,
 }
 
 enum BodySource<B> {
@@ -95,9 +101,7 @@ impl<B: Body> BodyRecord<B> {
             next: 0,
             trailers: None,
             trailers_sent: false,
-            room: limit,
-            replayable: true,
-            overflow: false,
+            recording: Recording::Room(limit),
         };
         Arc::new(Self { start, state: Mutex::new(state) })
     }
@@ -118,12 +122,12 @@ impl<B> BodyRecord<B> {
     /// # Errors
     ///
     /// The body's error, if it has failed.
-    fn again(&self) -> Result<Option<u64>, BoxError> {
+    pub(super) fn again(&self) -> Result<Option<u64>, BoxError> {
         let mut state = self.state();
         if let BodySource::Failed(error) = &state.source {
             return Err(BodyFailed(error.clone()).into());
         }
-        if state.overflow {
+        if !state.keeps() {
             return Ok(None);
         }
         state.attempt += 1;
@@ -146,7 +150,7 @@ impl<B> BodyRecord<B> {
             return Turn::Yield(Some(Ok(Frame::data(data))));
         }
         match mem::replace(&mut state.source, BodySource::Lent) {
-            BodySource::Here(body) if state.replayable => Turn::Poll(body),
+            BodySource::Here(body) if state.is_replayable() => Turn::Poll(body),
             BodySource::Here(body) => {
                 state.source = BodySource::Ended;
                 Turn::Keep(body)
@@ -216,7 +220,7 @@ impl<B> BodyRecord<B> {
                 Poll::Ready(Some(Ok(frame)))
             }
         };
-        if !state.replayable && !state.live {
+        if !state.is_replayable() && !state.live {
             spare.add(state.discard());
         }
         let successor = if current { None } else { state.waker.take() };
@@ -255,7 +259,7 @@ impl<B> BodyRecord<B> {
         state.live = false;
         let waker = state.waker.take();
         // Otherwise another attempt may need the rest of it.
-        let spare = if state.replayable { Spare::nothing() } else { state.discard() };
+        let spare = if state.is_replayable() { Spare::nothing() } else { state.discard() };
         drop(state);
         drop((waker, spare));
     }
@@ -263,7 +267,7 @@ impl<B> BodyRecord<B> {
     /// Ends the recording: no attempt follows.
     fn end(&self) {
         let mut state = self.state();
-        state.replayable = false;
+        state.recording = Recording::Over;
         let spare = if state.live {
             Spare { body: None, data: state.release_sent() }
         } else {
@@ -275,9 +279,14 @@ impl<B> BodyRecord<B> {
 }
 
 impl<B> BodyState<B> {
-    /// Whether what is sent has to be kept, too.
+    /// Whether what is sent has to be kept for another attempt.
     fn keeps(&self) -> bool {
-        self.replayable && !self.overflow
+        matches!(self.recording, Recording::Room(_))
+    }
+
+    /// Whether the layer may ask for another attempt.
+    fn is_replayable(&self) -> bool {
+        self.recording != Recording::Over
     }
 
     fn wake_later(&mut self, waker: &Waker) {
@@ -307,13 +316,11 @@ impl<B> BodyState<B> {
             return Vec::new();
         }
         let mut released = Vec::new();
-        if self.keeps() {
-            match self.room.checked_sub(data.len()) {
-                Some(room) => self.room = room,
-                None => {
-                    self.overflow = true;
-                    released = self.release_sent();
-                }
+        if let Recording::Room(room) = self.recording {
+            self.recording =
+                room.checked_sub(data.len()).map_or(Recording::Overflow, Recording::Room);
+            if !self.keeps() {
+                released = self.release_sent();
             }
         }
         // The latest attempt still has to send what the one before it has read, whatever the limit.
@@ -372,9 +379,8 @@ impl<B> ReplayPermit<B> {
         Self(record)
     }
 
-    /// Begins another attempt, see [`BodyRecord::again`].
-    pub(super) fn again(&self) -> Result<Option<(Arc<BodyRecord<B>>, u64)>, BoxError> {
-        Ok(self.0.again()?.map(|attempt| (self.0.clone(), attempt)))
+    pub(super) fn record(&self) -> &Arc<BodyRecord<B>> {
+        &self.0
     }
 }
 

@@ -97,7 +97,7 @@ impl Body for Scripted {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 
@@ -145,13 +145,13 @@ fn poll(attempt: &mut Attempt) -> Polled {
 }
 
 fn chain(error: &BoxError) -> String {
-    let mut all = error.to_string();
+    let mut all = vec![error.to_string()];
     let mut source = error.source();
     while let Some(error) = source {
-        all += &format!(": {error}");
+        all.push(error.to_string());
         source = error.source();
     }
-    all
+    all.join(": ")
 }
 
 fn text(text: &'static str) -> Polled {

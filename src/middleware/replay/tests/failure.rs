@@ -3,7 +3,7 @@
 use super::*;
 
 fn error_of(permit: &ReplayPermit<Scripted>) -> String {
-    chain(&ReplayBody::again(permit).err().expect("it is not sent again"))
+    chain(&ReplayBody::again(permit).expect_err("it is not sent again"))
 }
 
 #[test]
