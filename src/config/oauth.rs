@@ -232,6 +232,14 @@ pub struct LayerConfig {
     /// The age at which a token is taken to be dead after a refusal without a reason. Default: 10 s.
     #[serde(default, with = "text::duration", skip_serializing_if = "Option::is_none")]
     pub bare_401_min_age: Option<Duration>,
+    /// The statuses that refuse the token besides 401: for servers that answer a dead token with 403
+    /// or 419. From 400 to 599. Default: none.
+    #[serde(
+        default,
+        deserialize_with = "text::statuses::deserialize",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub refused_statuses: Vec<u16>,
     /// Obtains scopes that an API says are lacking. Default: no.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub step_up: bool,

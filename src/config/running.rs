@@ -116,6 +116,7 @@ impl OAuthClientBuilder {
     pub(super) fn prepare(self) -> Result<Prepared, ConfigError> {
         let Self { config, name, transport, set } = self;
         let prepare = || {
+            config.layer.check()?;
             let origins = config.layer.origins(&config.origins)?;
             let built = build(&config, transport.as_ref(), None)?;
             let configured = Arc::new(Configured { config: config.clone(), built });
@@ -317,6 +318,18 @@ impl HandleConfig {
 }
 
 impl LayerConfig {
+    /// Checks what only this says, and no type.
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.refused_statuses.iter().find(|status| !(400..=599).contains(*status)) {
+            Some(status) => Err(ConfigError::Setting {
+                name: "layer.refused_statuses",
+                value: status.to_string(),
+                reason: "a refusal has a status from 400 to 599",
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn origins(&self, origins: &[String]) -> Result<Origins, ConfigError> {
         match (self.danger_any_origin, origins) {
             (true, []) => Ok(Origins::danger_any_origin()),
@@ -339,6 +352,9 @@ impl LayerConfig {
         }
         if let Some(age) = self.bare_401_min_age {
             layer = layer.bare_401_min_age(age);
+        }
+        if !self.refused_statuses.is_empty() {
+            layer = layer.refused_statuses(self.refused_statuses.iter().copied());
         }
         if self.step_up {
             layer = layer.step_up();

@@ -1,4 +1,4 @@
-//! How values are written: durations as text, lists as text or as lists.
+//! How values are written: durations as text, lists as text or as lists, status codes as either.
 
 use std::{fmt, time::Duration};
 
@@ -48,6 +48,51 @@ pub(super) mod scopes {
         deserializer: D,
     ) -> Result<Vec<String>, D::Error> {
         deserializer.deserialize_any(ListVisitor { split: true })
+    }
+}
+
+/// Status codes: a number, a list of numbers, or one text with spaces between them.
+pub(super) mod statuses {
+    use super::{Deserializer, StatusesVisitor};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u16>, D::Error> {
+        deserializer.deserialize_any(StatusesVisitor)
+    }
+}
+
+struct StatusesVisitor;
+
+impl<'de> Visitor<'de> for StatusesVisitor {
+    type Value = Vec<u16>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a status code or a list of status codes")
+    }
+
+    fn visit_u64<E: Error>(self, status: u64) -> Result<Vec<u16>, E> {
+        let wrong = |_| E::invalid_value(serde::de::Unexpected::Unsigned(status), &self);
+        Ok(vec![u16::try_from(status).map_err(wrong)?])
+    }
+
+    fn visit_i64<E: Error>(self, status: i64) -> Result<Vec<u16>, E> {
+        let wrong = |_| E::invalid_value(serde::de::Unexpected::Signed(status), &self);
+        Ok(vec![u16::try_from(status).map_err(wrong)?])
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u16>, E> {
+        let wrong = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
+        let statuses = text.split(' ').filter(|status| !status.is_empty());
+        statuses.map(|status| status.parse().map_err(wrong)).collect()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<u16>, A::Error> {
+        let mut statuses = Vec::new();
+        while let Some(status) = items.next_element()? {
+            statuses.push(status);
+        }
+        Ok(statuses)
     }
 }
 

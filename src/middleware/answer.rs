@@ -68,6 +68,7 @@ pub(super) struct Tried {
 }
 
 /// What the head of an answer says.
+#[derive(Debug, Clone, Copy)]
 enum Head {
     /// It may have challenges.
     Challenged,
@@ -99,7 +100,7 @@ fn is_unauthenticated_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether an answer is gRPC's, over whatever HTTP version.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 

@@ -134,7 +134,7 @@ where
         let Some(mut request) = R::again(&kept)? else { return Ok(response) };
         // Kept until there is a better answer.
         let mut refusal = Some(response);
-        let or_refusal = |error: BoxError, refusal: Option<_>| refusal.map_or(Err(error), Ok);
+        let or_refusal = |error: BoxError, refusal: Option<_>| refusal.ok_or(error);
         match ready_again(&mut budget, &mut service, &mut refusal).await {
             Ok(Readiness::AtOnce) => {}
             // Becoming ready may have taken longer than the token lives.

@@ -65,6 +65,6 @@ impl fmt::Debug for RefusedBy {
         f.debug_struct("RefusedBy")
             .field("statuses", &self.statuses)
             .field("classifier", &self.classifier.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

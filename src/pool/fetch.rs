@@ -79,7 +79,7 @@ where
         // Wiped after the lock is given back.
         let replaced = life.previous.clone();
         let published = outcome
-            .and_then(|token| life.publish(tenant, epoch, obtained, token, &begun, now, rules));
+            .and_then(|token| life.publish(tenant, (epoch, obtained), token, &begun, now, rules));
         let result = match published {
             Ok(GivenToken::InService(lifetime, expires)) => Ok((lifetime, expires)),
             Ok(GivenToken::Refused(error, failure)) => Err((failure, error)),

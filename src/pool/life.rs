@@ -240,12 +240,12 @@ impl Life {
         self.started = tick;
     }
 
-    // Any -> Fresh, unless it is the token that was refused.
+    // Any -> Fresh, unless it is the token that was refused. The pair is the token's epoch and
+    // when it was obtained first.
     pub(super) fn publish<K>(
         &mut self,
         tenant: &Tenant<K>,
-        epoch: u64,
-        obtained: Instant,
+        (epoch, obtained): (u64, Instant),
         token: TokenSet,
         begun: &Begun,
         now: Moment,

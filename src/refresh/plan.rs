@@ -15,6 +15,7 @@ pub(crate) struct Held {
 }
 
 /// What a plan is made of, besides the clock.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) held: Option<Held>,

@@ -121,6 +121,10 @@ async fn each_mistake_gets_one_error_that_names_its_place() {
         ),
         (with(token, &format!("{token}\ntimeout = \"0s\"")), "setting timeout cannot be 0"),
         (
+            with(token, &format!("{token}\nlayer.refused_statuses = [403, 200]")),
+            "setting layer.refused_statuses cannot be 200: a refusal has a status from 400 to 599",
+        ),
+        (
             with(token, &format!("{token}\nlayer.danger_any_origin = true")),
             "layer.danger_any_origin: there are origins too",
         ),

@@ -276,3 +276,31 @@ async fn no_request_is_lost_while_credentials_are_replaced() {
         assert!(caller.await.unwrap() > 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn f78_a_file_can_say_which_statuses_refuse_a_token() {
+    for statuses in ["[403, 419]", "419", "\"403 419\""] {
+        let server = AuthorizationServer::in_process();
+        server.client("orders", "s1");
+        let mut config = credentials(&server, "orders", "s1");
+        let layer = format!("[layer]\nrefused_statuses = {statuses}");
+        config.layer = super::toml(&layer).unwrap().layer;
+        config.origins = vec!["https://api.example".to_owned()];
+        let client = start(&config, crate::transport(&server));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let below = tower::service_fn({
+            let calls = calls.clone();
+            move |_: http::Request<String>| {
+                let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+                let status = if first { 419 } else { 200 };
+                let response = http::Response::builder().status(status).body(String::new());
+                std::future::ready(Ok::<_, std::io::Error>(response.unwrap()))
+            }
+        });
+        let api = client.layer().replay(tower_oauth::CloneRequest);
+        let api = tower::Layer::layer(&api, below);
+        let request = http::Request::get("https://api.example/a").body(String::new()).unwrap();
+        assert_eq!(ServiceExt::oneshot(api, request).await.unwrap().status(), 200);
+        assert_eq!(server.token_request_count(), 2, "{statuses}");
+    }
+}
