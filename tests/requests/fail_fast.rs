@@ -49,8 +49,7 @@ async fn services_that_are_not_clone_get_tokens_too() {
     });
     works(layer().layer(Reconnect::new(connect, ()))).await;
     // A closure that owns something that is not `Clone`.
-    struct NotClone;
-    let owned = NotClone;
+    let owned = std::sync::Mutex::new(());
     let below = service_fn(move |_: Request<String>| {
         let _ = &owned;
         std::future::ready(Ok::<_, BoxError>(Response::new(String::new())))

@@ -50,7 +50,7 @@ struct Fading {
 
 impl Fading {
     fn new(after: After) -> Self {
-        Self { after, refused: Default::default() }
+        Self { after, refused: std::sync::Arc::default() }
     }
 }
 
@@ -145,7 +145,9 @@ async fn f107_callers_that_go_away_leave_their_places() {
     let tokens = tokens().await;
     let api = Api::new();
     let refuse = std::sync::atomic::AtomicUsize::new(0);
-    api.accept(move |_| refuse.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 != 0);
+    api.accept(move |_| {
+        !refuse.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(3)
+    });
     api.delay(millis(10));
     let client = ServiceBuilder::new()
         .layer(BufferLayer::<Request<String>>::new(4))
@@ -184,7 +186,9 @@ async fn f107_a_replay_under_a_hedge_over_a_connection_that_breaks_ends() {
         let tokens = tokens().await;
         let api = Api::new();
         let refuse = std::sync::atomic::AtomicUsize::new(0);
-        api.accept(move |_| refuse.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 != 0);
+        api.accept(move |_| {
+            !refuse.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(3)
+        });
         api.delay(millis(20));
         let connect = service_fn({
             let api = api.clone();

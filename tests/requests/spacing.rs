@@ -133,9 +133,10 @@ async fn f76_an_api_that_refuses_new_tokens_for_a_while_is_not_kept_from_accepti
             let plain = layer(&tokens).layer(api.clone());
             let mut recovered = None;
             while start.elapsed() < secs(120) {
-                let answer = match replays {
-                    true => send(&kept, get(API)).await,
-                    false => send(&plain, get(API)).await,
+                let answer = if replays {
+                    send(&kept, get(API)).await
+                } else {
+                    send(&plain, get(API)).await
                 };
                 match answer.unwrap().status().as_u16() {
                     200 => recovered = recovered.or(Some(start.elapsed())),
