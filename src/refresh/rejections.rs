@@ -57,6 +57,15 @@ struct Trial {
     claimed: bool,
 }
 
+/// What the refresher has to do after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Obtain another token: the refused one is out of service.
+    Replace,
+    /// Obtain another token: the refused one stays in service until then.
+    Renew,
+}
+
 /// What becomes of a token that a source gave.
 pub(crate) enum Judgement {
     /// It is put into service.
@@ -66,7 +75,10 @@ pub(crate) enum Judgement {
 }
 
 impl Rejections {
-    /// Takes a refused token out of service, or decides to renew it, or neither.
+    /// Takes a refused token out of service, or decides to renew it, or neither. Returns what became
+    /// of the report, and what the refresher has to do.
+    ///
+    /// While the refresher backs off after a failure, a renewal is left to it, and no request waits.
     pub(crate) fn reject(
         &mut self,
         slot: &Slot,
@@ -74,34 +86,33 @@ impl Rejections {
         now: Instant,
         policy: &Policy,
         backing_off: bool,
-    ) -> Rejection {
+    ) -> (Rejection, Option<Act>) {
         let epoch = refusal.epoch;
         if self.trial.take_if(|trial| trial.entry.epoch() == epoch).is_some() {
             // The next renewal is planned already.
-            return Rejection::TooSoon;
+            return (Rejection::TooSoon, None);
         }
         let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
-            return Rejection::Superseded;
+            return (Rejection::Superseded, None);
         };
         if self.renewing == Some(epoch) {
-            return Rejection::Renewing;
+            return (Rejection::Renewing, None);
         }
         let interval = policy.rejection_interval;
         let doubtful = refusal.is_doubtful(entry.validity(), now);
         let base = interval.max(refusal.min_age);
         match self.spacing.refused(now, doubtful, interval, base) {
-            Step::Wait => Rejection::TooSoon,
-            // The refresher is trying to renew it as it is.
-            Step::Renew if backing_off => Rejection::TooSoon,
+            Step::Wait => (Rejection::TooSoon, None),
+            Step::Renew if backing_off => (Rejection::TooSoon, Some(Act::Renew)),
             Step::Renew => {
                 self.renewing = Some(epoch);
-                Rejection::Renewing
+                (Rejection::Renewing, Some(Act::Renew))
             }
             Step::Replace if slot.take(epoch) => {
                 self.refused = Some(Given { token: entry.token().clone(), again: 0 });
-                Rejection::Accepted
+                (Rejection::Accepted, Some(Act::Replace))
             }
-            Step::Replace => Rejection::Superseded,
+            Step::Replace => (Rejection::Superseded, None),
         }
     }
 
