@@ -47,13 +47,14 @@ pub(crate) use self::{
     policy::{Policy, Schedule},
     refresher::MAX_RETRY_AFTER,
     rejections::{Act, Judgement, Rejections},
-    shared::{can_wait, kept},
+    shared::kept,
 };
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub(crate) use refusal::Refusal;
 pub use rejections::Rejection;
+pub(crate) use shared::can_wait;
 pub use shutdown::Shutdown;
 pub use status::{State, Status};
 pub(crate) use step_up::SteppingUp;
