@@ -195,5 +195,5 @@ pub(super) fn authorize<T: Tokens>(
         request.annotate(|extensions| bind(extensions, header, certificate))?;
     }
     let prover = Prover::prove(origins, request, token, context.tokens.coarse_wall())?;
-    Ok(Sent { prover, ..Sent::new(request, owner, token.epoch()) })
+    Ok(Sent::new(request, owner, token.epoch()).proven_by(prover))
 }

@@ -16,7 +16,7 @@ use super::{
     answer::Sent,
     attempt::{WaitingRequest, authorize, wait_and_send},
     context::{Context, Exempt},
-    future::Watch,
+    future::{Again, Watch},
     replay::Replay,
     tokens::Tokens,
 };
@@ -43,8 +43,8 @@ where
 {
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
-    let again = kept.and_then(|kept| R::second(inner).zip(Some(kept)));
-    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again, origins }))
+    let again = kept.and_then(|kept| Some(Again { service: R::second(inner)?, kept, origins }));
+    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
 }
 
 /// Sends a request with a token that is bound to something, or once there is a token.
