@@ -115,7 +115,10 @@ where
         Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
     };
     match authorized {
-        Ok(sent) => send(inner, context, replay, request, sent, origins),
+        Ok(mut sent) => {
+            sent.may_be_on_trial = true;
+            send(inner, context, replay, request, sent, origins)
+        }
         Err(error) => ResponseFuture::failed(error),
     }
 }

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     Origins,
-    answer::{Next, Sent, Tried, report},
+    answer::{Next, Sent, Tried, note_acceptance, report},
     attempt::{RefusedRequest, replay},
     budget::Budget,
     context::Context,
@@ -117,6 +117,9 @@ where
                     };
                     let next = report(&context, &sent, &mut response, Tried::default());
                     if matches!(next, Next::Return) {
+                        if sent.may_be_on_trial {
+                            note_acceptance(&context, &sent, &response, Tried::default());
+                        }
                         return Poll::Ready(Ok(response));
                     }
                     let Some(Again { service, kept, origins }) = again else {

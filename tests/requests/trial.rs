@@ -167,3 +167,22 @@ async fn f77_a_tenants_refused_token_is_tried_by_one_request_and_comes_back() {
     assert!(accepted.iter().all(|outcome| outcome.as_ref().unwrap().status() == 200));
     assert_eq!(pool.status(&()).unwrap().state(), State::Fresh);
 }
+
+/// Requests that do not wait come and go: one of them tries the refused token, and its success counts.
+#[tokio::test(start_paused = true)]
+async fn f77_a_request_that_does_not_wait_can_bring_a_refused_token_back() {
+    let (tokens, _) = same();
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|_| false);
+    let client = layer(&tokens).fail_fast().layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 401);
+    api.accept(|_| true);
+    let mut accepted = 0;
+    for _ in 0..100 {
+        accepted += usize::from(send(&client, get(API)).await.is_ok());
+        sleep(millis(100)).await;
+    }
+    assert!(accepted > 50, "{accepted} of 100");
+    assert_eq!(tokens.status().state(), State::Fresh);
+}
