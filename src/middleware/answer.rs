@@ -1,19 +1,17 @@
 //! What an answer means for the token that its request was sent with, and what comes after it.
 
-use std::time::Duration;
-
 use http::{
     Method, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
 };
 
 use super::{
-    challenge::{Challenge, Challenges},
+    challenge::Challenges,
     context::Context,
     proof::Prover,
     tokens::Tokens,
     used_token::{Certainty, UsedToken},
-    verdict::{Refused, Verdict, verdict},
+    verdict::{Refused, Verdict, leaves_token_good, verdict},
 };
 use crate::{
     http::{HttpRequest, HttpResponse, date},
@@ -135,7 +133,7 @@ pub(super) fn report<T: Tokens>(
         prover.learn(response);
     }
     if !sent.is_answered_by(response)
-        && let Some(origin) = response.origin()
+        && let Some(origin) = response.origin().filter(|origin| !context.origins.allow(*origin))
     {
         context.redirected(sent.owner, origin);
     }
@@ -176,16 +174,14 @@ fn challenged<T: Tokens>(
 ) -> Next {
     let challenges = Challenges::read(response.headers());
     let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
-    // An error code that the standards know says more than the status does.
-    let errors = challenges.about_tokens().filter_map(Challenge::error);
-    let explained = errors.into_iter().any(|error| error != "invalid_token");
-    let refused = !explained && context.options.refused_by.matches(response);
+    let explained = leaves_token_good(&challenges);
+    let refused = context.options.refused_by.matches_challenged(response, explained);
     if !challenges.is_empty() {
         response.extensions_mut().insert(challenges);
     }
     match verdict {
         Verdict::InvalidToken => reject(context, sent, Refusal::certain(sent.epoch), tried),
-        Verdict::Unexplained | Verdict::Other if refused => {
+        Verdict::Unexplained | Verdict::Other | Verdict::Insufficient(_) if refused => {
             reject(context, sent, Refusal::certain(sent.epoch), tried)
         }
         Verdict::Unexplained => doubt(context, sent, response, tried),
@@ -229,9 +225,7 @@ fn reject<T: Tokens>(
 ) -> Next {
     if tried.token {
         // Each request is sent again once for its token. A second refusal is the caller's, and no
-        // reason to renew a token that is as new as can be; it ends a trial.
-        let noted = Refusal { min_age: Duration::MAX, ..Refusal::certain(sent.epoch) };
-        context.tokens.report(sent.owner, noted);
+        // reason to renew a token that is as new as can be.
         return Next::Return;
     }
     match context.tokens.report(sent.owner, refusal) {

@@ -8,8 +8,8 @@ use http::HeaderMap;
 
 /// The challenges of a response: how the server wants to be asked ([RFC 9110 §11.6.1]).
 ///
-/// The layer leaves them in the extensions of responses with status 400, 401 or 403 that come back
-/// to the caller.
+/// The layer leaves them in the extensions of responses with status 400, 401 or 403, if it had put a
+/// token on the request.
 ///
 /// ```
 /// use tower_oauth::middleware::Challenges;

@@ -103,7 +103,7 @@ where
 {
     let obtained = {
         let obtain = pin!(context.tokens.obtain(key, Instant::now()));
-        // That it was asked for has the token fetched.
+        // To ask for a token triggers a fetch.
         obtain.poll(&mut TaskContext::from_waker(Waker::noop()))
     };
     let authorized = match obtained {
@@ -111,8 +111,10 @@ where
             let allowed = origins.as_ref().unwrap_or(&context.origins);
             authorize(context, allowed, &mut request, owner, &token)
         }
-        Poll::Ready(Err(error)) => Err(error),
-        Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
+        Poll::Ready(Err(error)) if error.kind() != ErrorKind::Timeout => Err(error),
+        Poll::Ready(Err(_)) | Poll::Pending => {
+            Err(Error::new(ErrorKind::Timeout, "no token is at hand"))
+        }
     };
     match authorized {
         Ok(mut sent) => {

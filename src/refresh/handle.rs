@@ -71,9 +71,8 @@ impl TokenHandle {
     ///
     /// # Errors
     ///
-    /// At once for errors that need an operator, such as a wrong client secret, and when the
-    /// authorization server has asked for no requests until later than this could wait. Other
-    /// failures are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s): then the
+    /// At once for errors that need an operator, such as a wrong client secret, and if the
+    /// authorization server's `Retry-After` is longer than the wait. Other failures are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s): then the
     /// kind is [`Timeout`](ErrorKind::Timeout), and the last failure is its source.
     ///
     /// # Cancellation

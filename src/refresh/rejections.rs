@@ -19,15 +19,15 @@ use crate::{
 pub enum Rejection {
     /// The token is out of service; a new one is being fetched.
     Accepted,
-    /// A new token is being fetched, and the refused one stays in service until then: the last
-    /// renewal after a refusal did not help, so the token may be good for other requests.
+    /// A new token is being fetched, and the refused one stays in service until then. A renewal after
+    /// an earlier refusal was made within the last 5 minutes, and no refused request was accepted
+    /// after it, so the token may be good for other requests.
     Renewing,
     /// It was out of service already, or a newer one is: the report changed nothing.
     Superseded,
     /// The token stays in service: too little time has passed since the last renewal after a
-    /// refusal, or since this token was obtained. Renewals that do not help are spaced out, from
-    /// twice the [interval](super::TokenHandleBuilder::rejection_interval) to 5 minutes, until one
-    /// helps.
+    /// refusal, or since this token was obtained. See
+    /// [`rejection_interval`](super::TokenHandleBuilder::rejection_interval).
     TooSoon,
 }
 
@@ -151,7 +151,7 @@ impl Rejections {
 
     /// How long to wait after the refused token was given again.
     pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> std::time::Duration {
-        self.spacing.in_vain(now, policy.rejection_interval)
+        self.spacing.given_again(now, policy.rejection_interval)
     }
 
     /// Notes the end of a fetch, however it ended.
