@@ -101,10 +101,10 @@ fn head<T: Tokens>(context: &Context<T>, may_be_grpc: bool, response: &impl Http
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             Head::Challenged
         }
+        _ if context.options.refused_by.matches(response) => Head::Refused,
         StatusCode::OK if may_be_grpc && is_unauthenticated_grpc(response.headers()) => {
             Head::Unexplained
         }
-        _ if context.options.refused_by.matches(response) => Head::Refused,
         _ => Head::Other,
     }
 }

@@ -146,6 +146,10 @@ where
             },
             Err(error) => return or_refusal(error, refusal),
         }
+        // The last attempt's proof is none of this token's.
+        if sent.prover.is_some() {
+            request.headers_mut().remove("dpop");
+        }
         sent = match authorize(&context, &origins, &mut request, owner, &token) {
             Ok(sent) => sent,
             Err(error) => return or_refusal(error.into(), refusal),
