@@ -181,7 +181,7 @@ where
         let mut ledger = self.shared.ledger();
         let node = ledger.node(id)?;
         let current = node.tenant.slot.newer_than(0).map(Token);
-        current.or_else(|| node.life.is_on_trial(token.epoch()).then_some(token))
+        current.or_else(|| node.life.is_on_trial(&node.tenant, token.epoch()).then_some(token))
     }
 
     pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {

@@ -82,9 +82,9 @@ where
         let tick = self.tick();
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return Rejection::Superseded };
-        let outcome = node.life.reject(&node.tenant, refusal, &self.rules);
+        let (outcome, acts) = node.life.reject(&node.tenant, refusal, &self.rules);
         let tenant = node.tenant.clone();
-        if !matches!(outcome, Rejection::Accepted | Rejection::Renewing) {
+        if !acts {
             return outcome;
         }
         ledger.schedule(id.id, Tick::NEVER);
@@ -103,18 +103,20 @@ where
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
     /// the request had been refused with an older one.
     pub(super) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
-        let tick = self.tick();
+        let (now, tick) = (self.clock.now(), self.tick());
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return };
-        if !node.life.accepted(&node.tenant, epoch, refused) {
+        let tenant = node.tenant.clone();
+        let Some(event) = node.life.accepted(&tenant, epoch, refused, now, &self.rules) else {
             return;
-        }
+        };
         let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
         if let Some(waiting) = waiting {
             waiting.notify_waiters();
         }
+        self.emit(&tenant.key, &event);
     }
 
     pub(super) fn status(&self, key: &K) -> Option<Status> {

@@ -90,7 +90,7 @@ where
                 if let Some(error) = node.life.refusal(tick, deadline, &self.rules) {
                     return Err(error.clone());
                 }
-                if let Some(entry) = node.life.claim(after) {
+                if let Some(entry) = node.life.claim(tenant, after) {
                     return Ok(Some(entry));
                 }
                 if after > 0 && node.life.keeps(tenant, after) {

@@ -36,7 +36,7 @@ pub enum Rejection {
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
     spacing: Spacing,
-    /// The token that was refused and taken out of service, until another one is published.
+    /// The last token that was refused and taken out of service.
     refused: Option<Given>,
     trial: Option<Trial>,
     /// The token that stays in service while another one is fetched because of a refusal.
@@ -48,6 +48,8 @@ pub(crate) struct Rejections {
 struct Given {
     token: Arc<TokenSet>,
     again: u32,
+    /// Another token has taken its place.
+    replaced: bool,
 }
 
 /// A refused token that one request may try.
@@ -66,8 +68,26 @@ pub(crate) enum Judgement {
 }
 
 impl Rejections {
-    /// Takes a refused token out of service, or decides to renew it, or neither.
+    /// Takes a refused token out of service, or decides to renew it, or neither. Returns what became
+    /// of the report, and whether the refresher has to act on it: of many reports, one is acted on.
     pub(crate) fn reject(
+        &mut self,
+        slot: &Slot,
+        refusal: Refusal,
+        now: Instant,
+        policy: &Policy,
+        backing_off: bool,
+    ) -> (Rejection, bool) {
+        let outcome = self.judge_refusal(slot, refusal, now, policy, backing_off);
+        let known = outcome == Rejection::Renewing && self.renewing == Some(refusal.epoch);
+        if outcome == Rejection::Renewing {
+            self.renewing = Some(refusal.epoch);
+        }
+        let acts = matches!(outcome, Rejection::Accepted | Rejection::Renewing) && !known;
+        (outcome, acts)
+    }
+
+    fn judge_refusal(
         &mut self,
         slot: &Slot,
         refusal: Refusal,
@@ -84,6 +104,7 @@ impl Rejections {
             return Rejection::Superseded;
         };
         if self.renewing == Some(epoch) {
+            self.spacing.not_quiet(now);
             return Rejection::Renewing;
         }
         let interval = policy.rejection_interval;
@@ -93,12 +114,10 @@ impl Rejections {
             Step::Wait => Rejection::TooSoon,
             // The refresher is trying to renew it as it is.
             Step::Renew if backing_off => Rejection::TooSoon,
-            Step::Renew => {
-                self.renewing = Some(epoch);
-                Rejection::Renewing
-            }
+            Step::Renew => Rejection::Renewing,
             Step::Replace if slot.take(epoch) => {
-                self.refused = Some(Given { token: entry.token().clone(), again: 0 });
+                self.refused =
+                    Some(Given { token: entry.token().clone(), again: 0, replaced: false });
                 Rejection::Accepted
             }
             Step::Replace => Rejection::Superseded,
@@ -109,24 +128,26 @@ impl Rejections {
     /// try it.
     ///
     /// A refused token that is given again stays refused. From the second time on, one request tries
-    /// it: the server may have been wrong.
+    /// it: the server may have been wrong. While another token is in service, that one stays.
     pub(crate) fn judge(
         &mut self,
         slot: &Slot,
         token: &TokenSet,
+        now: Instant,
         entry: impl FnOnce() -> Result<Arc<Entry>, Error>,
     ) -> Judgement {
         self.renewing = None;
+        self.trial = None;
         let same = |given: &&mut Given| given.token.access_token() == token.access_token();
-        let Some(given) = self.refused.as_mut().filter(same).filter(|_| slot.peek().is_none())
-        else {
-            self.refused = None;
-            self.trial = None;
+        let Some(given) = self.refused.as_mut().filter(same) else {
+            if let Some(given) = self.refused.as_mut().filter(|given| !given.replaced) {
+                given.replaced = true;
+                self.spacing.replaced(now, given.again > 0);
+            }
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
-        self.trial = None;
-        if given.again > 1 {
+        if given.again > 1 && slot.peek().is_none() {
             match entry() {
                 Ok(entry) => self.trial = Some(Trial { entry, claimed: false }),
                 Err(error) => return Judgement::Refused(error),
@@ -155,28 +176,42 @@ impl Rejections {
     }
 
     /// The refused token that one request may try: nobody else gets it.
-    pub(crate) fn claim(&mut self, after: u64) -> Option<Arc<Entry>> {
-        let free = |trial: &&mut Trial| !trial.claimed && trial.entry.epoch() > after;
+    pub(crate) fn claim(&mut self, slot: &Slot, after: u64) -> Option<Arc<Entry>> {
+        let free = |trial: &&mut Trial| {
+            !trial.claimed && trial.entry.epoch() > after && slot.may_hold(&trial.entry)
+        };
         let trial = self.trial.as_mut().filter(free)?;
         trial.claimed = true;
         Some(trial.entry.clone())
     }
 
-    /// Whether a request tries the token of this epoch.
-    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.trial.as_ref().is_some_and(|trial| trial.claimed && trial.entry.epoch() == epoch)
+    /// Whether a request tries the token of this epoch, which has not expired.
+    pub(crate) fn is_on_trial(&self, slot: &Slot, epoch: u64) -> bool {
+        let tries = |trial: &Trial| {
+            trial.claimed && trial.entry.epoch() == epoch && slot.may_hold(&trial.entry)
+        };
+        self.trial.as_ref().is_some_and(tries)
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
     /// the request had been refused with an older one. Returns the token if it was on trial: it
     /// belongs into service now.
-    pub(crate) fn accepted(&mut self, epoch: u64, refused: bool) -> Option<Arc<Entry>> {
-        if refused {
-            self.spacing.helped();
-        }
-        let trial = self.trial.take_if(|trial| trial.entry.epoch() == epoch)?;
+    pub(crate) fn accepted(
+        &mut self,
+        epoch: u64,
+        refused: bool,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
+        let Some(trial) = self.trial.take_if(|trial| trial.entry.epoch() == epoch) else {
+            if refused {
+                self.spacing.helped();
+            }
+            return None;
+        };
+        // It is the token that was refused, so no renewal has helped. If one path refuses it, and
+        // another accepts it, the next refusal must not take it out of service again.
         self.refused = None;
-        self.spacing.helped();
+        self.spacing.not_quiet(now);
         Some(trial.entry)
     }
 }

@@ -130,14 +130,18 @@ impl Shared {
         let same = self.slot.holding(token).filter(|_| reason != FetchReason::StepUp);
         let (epoch, obtained) = same.unwrap_or_else(|| (self.slot.last_epoch() + 1, now));
         let entry = || self.slot.entry(epoch, token.clone(), Validity { obtained, expires });
-        match inbox.rejections.judge(&self.slot, token, entry) {
+        match inbox.rejections.judge(&self.slot, token, now, entry) {
             Judgement::Publish => {
                 let entry = entry()?;
                 self.slot.put(entry.clone());
                 Ok(Published::InService(entry))
             }
             Judgement::Refused(error) => {
-                let pause = inbox.rejections.pause(now, &self.policy);
+                // What another process has stored is no renewal of ours.
+                let pause = match reason {
+                    FetchReason::Renewed => Duration::ZERO,
+                    _ => inbox.rejections.pause(now, &self.policy),
+                };
                 Ok(Published::Refused { error, pause })
             }
         }
@@ -150,14 +154,17 @@ impl Shared {
         let mut inbox = self.inbox();
         let backing_off = self.status.borrow().failures > 0;
         let now = Instant::now();
-        let outcome = inbox.rejections.reject(&self.slot, refusal, now, &self.policy, backing_off);
+        let (outcome, acts) =
+            inbox.rejections.reject(&self.slot, refusal, now, &self.policy, backing_off);
+        if !acts {
+            return outcome;
+        }
         match outcome {
             Rejection::Accepted => {
                 inbox.rejected = Some(epoch);
                 self.status.send_modify(|status| status.lose_token(State::Rejected));
             }
-            Rejection::Renewing => inbox.renew = Some(epoch),
-            Rejection::Superseded | Rejection::TooSoon => return outcome,
+            _ => inbox.renew = Some(epoch),
         }
         drop(inbox);
         self.wake.notify_one();
@@ -172,7 +179,8 @@ impl Shared {
     /// the request had been refused with an older one.
     pub(super) fn accepted(&self, epoch: u64, refused: bool) {
         let mut inbox = self.inbox();
-        let Some(entry) = inbox.rejections.accepted(epoch, refused) else { return };
+        let now = Instant::now();
+        let Some(entry) = inbox.rejections.accepted(epoch, refused, now) else { return };
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
         self.slot.put(entry);
         inbox.confirmed = Some(epoch);
@@ -182,7 +190,7 @@ impl Shared {
 
     /// Whether a request tries the token of this epoch, which was refused before.
     pub(super) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.inbox().rejections.is_on_trial(epoch)
+        self.inbox().rejections.is_on_trial(&self.slot, epoch)
     }
 
     /// Notes the end of a fetch that gave no token.
@@ -255,7 +263,7 @@ impl Shared {
             {
                 let mut inbox = self.inbox();
                 if trial == TrialUse::Claim
-                    && let Some(entry) = inbox.rejections.claim(after)
+                    && let Some(entry) = inbox.rejections.claim(&self.slot, after)
                 {
                     return Ok(entry);
                 }

@@ -15,8 +15,9 @@ pub(crate) struct Spacing {
     renewals: u32,
     /// When the last of them started.
     renewed: Option<Instant>,
-    /// When the last refusal arrived.
-    refused: Option<Instant>,
+    /// Since when no refusal has arrived: the last one, or a later moment before which no token could
+    /// be refused.
+    quiet_since: Option<Instant>,
 }
 
 /// What a refusal leads to.
@@ -44,8 +45,8 @@ impl Spacing {
         base: Duration,
     ) -> Step {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        let (quiet, elapsed) = (since(self.refused), since(self.renewed));
-        self.refused = Some(now);
+        let (quiet, elapsed) = (since(self.quiet_since), since(self.renewed));
+        self.quiet_since = Some(now);
         let spacing = self.spacing(interval, base);
         if quiet.is_some_and(|quiet| quiet >= spacing.max(QUIET)) {
             self.renewals = 0;
@@ -64,6 +65,21 @@ impl Spacing {
         let pause = self.spacing(interval, interval);
         self.renewals = self.renewals.saturating_add(1);
         pause
+    }
+
+    /// Notes a moment up to which the time was not quiet: a refusal arrived while its token is being
+    /// renewed, or a token is in service again. Without a token in service there are no refusals.
+    pub(crate) fn not_quiet(&mut self, now: Instant) {
+        self.quiet_since = self.quiet_since.map(|_| now);
+    }
+
+    /// Notes that another token took the place of a refused one. `planned` says whether the renewal
+    /// was one that [`in_vain`](Self::in_vain) had planned: the next one is counted from here.
+    pub(crate) fn replaced(&mut self, now: Instant, planned: bool) {
+        self.not_quiet(now);
+        if planned {
+            self.renewed = Some(now);
+        }
     }
 
     /// Notes that a request that had been refused was accepted with a newer token.
@@ -151,6 +167,18 @@ mod tests {
         assert_eq!(spacing.refused(soon, false, SECOND, SECOND), Step::Wait);
         let later = soon + LONGEST;
         assert_eq!(spacing.refused(later, false, SECOND, SECOND), Step::Replace);
+    }
+
+    // A token that was out of service for a minute was refused again at once, and was taken out of
+    // service again, as if the minute had been quiet.
+    #[test]
+    fn f75_time_in_which_no_token_could_be_refused_is_not_quiet() {
+        let (mut spacing, now) = (Spacing::default(), Instant::now());
+        assert_eq!(spacing.refused(now, false, SECOND, SECOND), Step::Replace);
+        spacing.not_quiet(now + SECOND * 60);
+        assert_eq!(spacing.refused(now + SECOND * 61, false, SECOND, SECOND), Step::Renew);
+        spacing.not_quiet(now + SECOND * 100);
+        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Replace);
     }
 
     #[test]

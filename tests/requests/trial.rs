@@ -124,6 +124,79 @@ async fn f77_another_token_ends_the_refusal() {
     assert_eq!((api.count(), fetches.load(Ordering::Relaxed)), (2, 3));
 }
 
+/// An API whose strict path refuses the only token that there is, and whose other path takes it.
+#[derive(Clone)]
+struct OneStrictPath;
+
+impl tower::Service<http::Request<String>> for OneStrictPath {
+    type Response = http::Response<String>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<String>) -> Self::Future {
+        let mut response = http::Response::new(String::new());
+        if request.uri().path() == "/strict" {
+            *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+            let challenge = http::HeaderValue::from_static("Bearer error=invalid_token");
+            response.headers_mut().insert("www-authenticate", challenge);
+        }
+        std::future::ready(Ok(response))
+    }
+}
+
+// A success of the token that had been refused counted as the help of a renewal: its next refusal took
+// it out of service again, hundreds of times an hour.
+#[tokio::test(start_paused = true)]
+async fn f75_f77_a_path_that_accepts_the_token_does_not_end_the_spacing_of_one_that_refuses_it() {
+    let (tokens, fetches) = same();
+    tokens.ready().await.unwrap();
+    let client = layer(&tokens).replay(CloneRequest).layer(OneStrictPath);
+    let mut waited = 0;
+    for _ in 0..3600 {
+        let strict = client.clone();
+        tokio::spawn(async move { send(&strict, get("https://api.example/strict")).await });
+        let started = tokio::time::Instant::now();
+        tokio::task::yield_now().await;
+        assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+        waited += usize::from(!started.elapsed().is_zero());
+        sleep(secs(1)).await;
+    }
+    let fetches = fetches.load(Ordering::Relaxed);
+    assert!(fetches <= 21, "{fetches} token requests");
+    assert!(waited <= 1, "{waited} good requests waited");
+}
+
+/// A source that gives these tokens, and then the last of them.
+fn these(names: &'static [&'static str], lifetime: std::time::Duration) -> TokenHandle {
+    let fetches = AtomicUsize::new(0);
+    TokenHandle::spawn(source_fn(move |_: FetchContext| {
+        let name = names[fetches.fetch_add(1, Ordering::Relaxed).min(names.len() - 1)];
+        async move { Ok::<_, Error>(TokenSet::bearer(name)?.with_lifetime(lifetime)) }
+    }))
+}
+
+// A token that was refused, and that a source gave again after another one, took the place of that one.
+#[tokio::test(start_paused = true)]
+async fn f77_a_refused_token_does_not_take_the_place_of_another_one() {
+    let tokens = these(&["refused", "good", "refused", "other"], HOUR);
+    tokens.ready().await.unwrap();
+    tokens.reject(1);
+    let good = tokens.token().await.unwrap();
+    assert_eq!(good.access_token().expose(), "good");
+    let error = tokens.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnusableToken);
+    assert_eq!(tokens.current().unwrap().access_token().expose(), "good");
+    sleep(secs(60)).await;
+    assert_eq!(tokens.current().unwrap().access_token().expose(), "other");
+}
+
 #[cfg(feature = "pool")]
 #[tokio::test(start_paused = true)]
 async fn f77_a_tenants_refused_token_is_tried_by_one_request_and_comes_back() {
@@ -166,4 +239,73 @@ async fn f77_a_tenants_refused_token_is_tried_by_one_request_and_comes_back() {
     let accepted = all(30).join_all().await;
     assert!(accepted.iter().all(|outcome| outcome.as_ref().unwrap().status() == 200));
     assert_eq!(pool.status(&()).unwrap().state(), State::Fresh);
+}
+
+// A trial that nobody had begun was claimed long after its token had expired: a pool fetches for a
+// tenant only while somebody asks.
+#[cfg(feature = "pool")]
+#[tokio::test(start_paused = true)]
+async fn f77_a_refused_token_is_not_tried_after_its_expiry() {
+    use tower_oauth::{OAuthLayer, TokenPool};
+
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let pool = TokenPool::builder({
+        let fetches = fetches.clone();
+        move |(): &()| {
+            let fetches = fetches.clone();
+            source_fn(move |_| {
+                let name = match fetches.fetch_add(1, Ordering::Relaxed) {
+                    0..3 => "same",
+                    _ => "other",
+                };
+                async move { Ok::<_, Error>(TokenSet::bearer(name)?.with_lifetime(secs(60))) }
+            })
+        }
+    })
+    .spawn();
+    let key = |_: &http::Request<String>| Some(());
+    let keyed = OAuthLayer::keyed(pool.clone(), API.parse().unwrap(), key);
+    let api = Api::new();
+    api.accept(|token| token == "Bearer other");
+    let client = keyed.layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 401);
+    // It is given again twice, as long as this request waits.
+    let waits = tokio::time::timeout(millis(2500), pool.token(&()));
+    assert!(waits.await.is_err());
+    sleep(HOUR / 2).await;
+    let before = api.count();
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+    assert_eq!(api.count(), before + 1, "sent with the new token only");
+}
+
+// Only a handle told its observers that the token is back.
+#[cfg(feature = "pool")]
+#[tokio::test(start_paused = true)]
+async fn f77_a_pool_tells_its_observers_that_a_token_is_back_in_service() {
+    use tower_oauth::{OAuthLayer, TokenPool, observe::Event};
+
+    let obtained = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let pool = TokenPool::builder(|(): &()| {
+        source_fn(|_| async { Ok::<_, Error>(TokenSet::bearer("same")?.with_lifetime(HOUR)) })
+    })
+    .tenant_observer({
+        let obtained = obtained.clone();
+        move |(), event: &Event<'_>| {
+            if let Event::Obtained { epoch, .. } = event {
+                obtained.lock().unwrap().push(*epoch);
+            }
+        }
+    })
+    .spawn();
+    let key = |_: &http::Request<String>| Some(());
+    let api = Api::new();
+    api.accept(|_| false);
+    let layer = OAuthLayer::keyed(pool.clone(), API.parse().unwrap(), key);
+    let client = layer.layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 401);
+    api.accept(|_| true);
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+    let epoch = pool.status(&()).unwrap().epoch();
+    assert_eq!(obtained.lock().unwrap().last(), Some(&epoch));
+    assert_eq!(obtained.lock().unwrap().len(), 2);
 }
