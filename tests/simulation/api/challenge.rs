@@ -34,9 +34,7 @@ pub(super) const MUTE: [Refusal; 3] =
 /// Lines that break the grammar, as real servers send them.
 pub(super) const SLOPPY: [Refusal; 18] = [
     doubts(&[r#"OAuth "Facebook Platform" "invalid_token" "Error validating access token""#]),
-    doubts(&[
-        "Bearer authorization_uri=https://login.example/x, resource_id=https://org.example/",
-    ]),
+    doubts(&["Bearer authorization_uri=https://login.example/x, resource_id=https://org.example/"]),
     doubts(&["Bearer error='invalid_token'"]),
     doubts(&[r#"error="invalid_token""#]),
     doubts(&[r#"Bearer realm="unterminated"#]),

@@ -57,10 +57,9 @@ impl Fate {
         {
             return refused(dice.pick(&challenge::MUTE));
         }
-        for (trouble, refusal) in [
-            (Trouble::ApiLags, invalid),
-            (Trouble::ApiLagsMutely, challenge::NONE),
-        ] {
+        for (trouble, refusal) in
+            [(Trouble::ApiLags, invalid), (Trouble::ApiLagsMutely, challenge::NONE)]
+        {
             if world.has(trouble, key) && age(world, serial) < lag(key) {
                 return refused(refusal);
             }

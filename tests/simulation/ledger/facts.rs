@@ -97,6 +97,8 @@ pub(crate) struct Instance {
     /// It is a tenant, which a pool forgets when it is idle.
     pub(crate) pooled: bool,
     pub(crate) gone: bool,
+    /// Its handle was dropped; requests under way may still hold it.
+    pub(crate) left: bool,
     pub(crate) held: Option<Held>,
     pub(crate) fetched: Option<Held>,
     pub(crate) fetching: Option<Fetching>,

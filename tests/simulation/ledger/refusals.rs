@@ -37,6 +37,8 @@ struct Given {
     /// The request that tries it.
     tried_by: Option<u64>,
     accepted: bool,
+    /// The source was asked since.
+    asked: bool,
     /// Boot time before which the source is not asked again.
     asks_from: Duration,
 }
@@ -62,6 +64,7 @@ impl Ledger {
         let refusals = &mut self.instances[instance].refusals_seen;
         let (useless, least) = (refusals.useless, spacing(refusals.useless));
         let gap = refusals.renewed.map(|renewed| now.boot - renewed.boot);
+        refusals.useless += 1;
         let in_an_hour = refusals.renew(now);
         refusals.out |= takes_out;
         self.require(I6, gap.is_none_or(|gap| gap + SLACK >= least), || {
@@ -85,15 +88,28 @@ impl Ledger {
         if !refused {
             return false;
         }
-        let again = before.filter(|given| given.serial == serial).map_or(1, |given| given.again + 1);
+        let again =
+            before.filter(|given| given.serial == serial).map_or(1, |given| given.again + 1);
         let asks_from = now.boot + spacing(refusals.useless);
-        let in_an_hour = refusals.renew(now);
-        refusals.given = Some(Given { serial, again, tried_by: None, accepted: false, asks_from });
+        // The next renewal, which is planned now.
+        refusals.useless += 1;
+        refusals.given =
+            Some(Given { serial, again, tried_by: None, accepted: false, asked: false, asks_from });
         self.count("refused token given again");
-        self.require(I6, in_an_hour <= most_in_an_hour(), || {
-            format!("{instance} is given its refused token {in_an_hour} times an hour")
-        });
         true
+    }
+
+    /// A source is asked again that gave the refused token.
+    pub(super) fn asks_once_more(&mut self, instance: usize) {
+        let now = self.now;
+        let refusals = &mut self.instances[instance].refusals_seen;
+        let Some(given) = refusals.given.as_mut().filter(|given| !given.asked) else { return };
+        given.asked = true;
+        // It was counted when it was planned.
+        let in_an_hour = refusals.renew(now);
+        self.require(I6, in_an_hour <= most_in_an_hour(), || {
+            format!("{instance} asks {in_an_hour} times an hour after its refused token was given")
+        });
     }
 
     /// Before when (in boot time) a source that gave a refused token again is left alone.
@@ -124,7 +140,13 @@ impl Ledger {
     }
 
     /// An answer shows that the API takes a token. `again`: its request had been refused before.
-    pub(super) fn note_acceptance(&mut self, id: u64, instance: usize, serial: Serial, again: bool) {
+    pub(super) fn note_acceptance(
+        &mut self,
+        id: u64,
+        instance: usize,
+        serial: Serial,
+        again: bool,
+    ) {
         let holder = &mut self.instances[instance];
         let key = holder.key;
         let refusals = &mut holder.refusals_seen;
@@ -236,9 +258,8 @@ impl Refusals {
         self.hour.clear();
     }
 
-    /// Counts a renewal; returns how many there were in an hour.
+    /// Notes a renewal; returns how many there were in an hour.
     fn renew(&mut self, now: Times) -> usize {
-        self.useless += 1;
         self.renewed = Some(now);
         self.hour.push_back(now.boot);
         while self.hour.front().is_some_and(|first| *first + HOUR <= now.boot) {

@@ -41,6 +41,11 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
+        if holder.left && !holder.persisted {
+            // It lives as long as its last request, and has a token of its own.
+            self.credit(key, Cause::Started);
+        }
+        let holder = &mut self.instances[instance];
         let idle = now.boot - holder.last_use > IDLE;
         let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
@@ -69,6 +74,8 @@ impl Ledger {
         }
         if anew {
             self.forget_refusals(instance);
+        } else if alone.is_some() {
+            self.asks_once_more(instance);
         }
         let early = alone.filter(|from| !anew && now.boot + SLACK < *from);
         self.require(I6, early.is_none(), || {
@@ -196,14 +203,22 @@ impl Ledger {
     }
 
     /// The crate says that a fetch has failed.
-    pub(crate) fn failed(&mut self, instance: usize, holds_token: bool, retry_in: Duration) {
+    pub(crate) fn failed(
+        &mut self,
+        instance: usize,
+        reason: FetchReason,
+        holds_token: bool,
+        retry_in: Duration,
+    ) {
         self.say(format!("{instance} failed, again in {retry_in:?}, holds one: {holds_token}"));
         let good = self.good(instance);
         self.require(I7, holds_token || good.is_none(), || {
             format!("{instance} gave up token {good:?}, which is good, after a failure")
         });
         let most = Duration::from_secs(3601);
-        self.require(I6, retry_in <= most, || format!("{instance} tries again in {retry_in:?}"));
+        // A step-up is not tried again; the renewal comes when it is due.
+        let bounded = reason == FetchReason::StepUp || retry_in <= most;
+        self.require(I6, bounded, || format!("{instance} tries again in {retry_in:?}"));
     }
 
     /// Until when (in boot time) an instance may wait, for what it was told.

@@ -113,7 +113,9 @@ impl Ledger {
             // Under another epoch it is one that an API takes after all.
             let before = |sent: &Sent| sent.serial == Some(serial) && sent.epoch == epoch;
             let same = attempt > 0 && before(&sends[attempt - 1]);
-            self.require(I1, !same || tries, || format!("request {id} is sent again with the same token"));
+            self.require(I1, !same || tries, || {
+                format!("request {id} is sent again with the same token")
+            });
         }
         attempt
     }

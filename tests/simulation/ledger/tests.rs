@@ -272,7 +272,7 @@ fn i6_fetches_that_come_too_soon_are_found() {
 #[test]
 fn i7_a_good_token_that_a_failure_takes_away_is_found() {
     let mut story = Story::new();
-    story.0.failed(0, false, secs(1));
+    story.0.failed(0, FetchReason::Due, false, secs(1));
     story.breaks(I7);
     let mut story = Story::new();
     story.start(1).0.ended(1, Outcome::Ours("server"));
