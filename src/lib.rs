@@ -89,20 +89,20 @@
 //! | --- | --- |
 //! | token request: connect, whole | 5 s, 15 s |
 //! | largest answer, after decompression | 1 MiB |
-//! | wait for a token | 30 s |
+//! | a request's wait for a token, and for the service below to be ready after it | 30 s together |
 //! | callers that may wait at once | 10 000 |
 //! | renewal | after 75 to 85 % of the lifetime, at most 1 h before its end |
 //! | expiry | 5 % of the lifetime before the real one, at most 5 s |
 //! | lifetime of a token that came without one | 1 h |
 //! | pause after a failure that may pass | 0.5 s to 30 s, growing, with jitter |
-//! | pause after a failure that somebody has to mend | 1 min, doubling to 10 min |
+//! | back-off after an error that needs an operator | 1 min, doubling to 10 min |
 //! | `Retry-After` | honoured up to 1 h |
 //! | redirects of the token request | refused |
 //! | search for metadata | 10 s |
 //! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |
 //! | plain `http` | refused, except on loopback |
 //! | age at which a bare 401 counts | 10 s |
-//! | rejections acted on | one a second |
+//! | renewals because of refusals | at once; while they do not help, at least 2 s apart, doubling to 5 min |
 
 pub mod client_auth;
 #[cfg(feature = "config")]

@@ -336,6 +336,8 @@ impl Service<Request<String>> for OneConnection {
             *response.status_mut() = StatusCode::UNAUTHORIZED;
             let challenge = r#"Bearer error="invalid_token""#.parse().unwrap();
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            // As a connection of HTTP/1.1 is, until the body was read.
+            response.headers_mut().insert(header::TRANSFER_ENCODING, "chunked".parse().unwrap());
         }
         response.extensions_mut().insert(Arc::new(connection));
         ready(Ok(response))

@@ -465,7 +465,8 @@ mod refusal {
             s.api.accept(|_| false);
             let fields: Vec<_> = fields.to_vec();
             s.api.refuse_with(*status, fields.leak());
-            let response = send(&s.client, get(API)).await.unwrap();
+            // As gRPC sends all of its requests.
+            let response = send(&s.client, post("")).await.unwrap();
             assert_eq!(response.status(), *status);
             sleep(secs(5)).await;
             let case = format!("{status} {:?} at {age} s", response.headers());

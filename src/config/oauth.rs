@@ -207,7 +207,8 @@ pub struct HandleConfig {
     /// How many callers may wait at once. Default: 10 000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<u64>,
-    /// The shortest time between two rejections that are acted on. Default: 1 s.
+    /// The shortest time between two renewals because of refusals; doubled, up to 5 min, while
+    /// renewals do not help. Default: 1 s.
     #[serde(default, with = "text::duration", skip_serializing_if = "Option::is_none")]
     pub rejection_interval: Option<Duration>,
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use http::header::AUTHORIZATION;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -132,10 +131,12 @@ where
         };
         let Ok(mut token) = token else { return Ok(response) };
         let Some(mut request) = R::again(&kept)? else { return Ok(response) };
-        // Kept until there is a better answer.
-        let mut refusal = Some(response);
+        // The refusal is kept until there is a better answer. But where its unread body may be what
+        // the service below waits for, on a connection of HTTP/1.1, keeping it would keep both
+        // waiting.
+        let refusal = Some(response).filter(|refusal| !may_hold_connection(refusal));
         let or_refusal = |error: BoxError, refusal: Option<_>| refusal.ok_or(error);
-        match ready_again(&mut budget, &mut service, &mut refusal).await {
+        match budget.ready(&mut service).await {
             Ok(Readiness::AtOnce) => {}
             // Becoming ready may have taken longer than the token lives.
             Ok(Readiness::Later) => match tokens.latest(owner, token) {
@@ -166,44 +167,12 @@ where
     }
 }
 
-/// Waits until a service is ready for a request that was refused, and keeps the refusal meanwhile:
-/// it is the answer if the service does not become ready.
-///
-/// Only where the refusal's unread body may itself be what the service waits for, on a connection of
-/// HTTP/1.1, is it dropped after a while.
-async fn ready_again<S, Q>(
-    budget: &mut Budget,
-    service: &mut S,
-    refusal: &mut Option<S::Response>,
-) -> Result<Readiness, BoxError>
-where
-    S: Service<Q>,
-    S::Response: HttpResponse,
-    S::Error: Into<BoxError>,
-{
-    if refusal.as_ref().is_some_and(may_hold_connection) {
-        let begun = Instant::now();
-        let mut patience = budget.at_most(PATIENCE);
-        let outcome = patience.ready(service).await;
-        budget.less(begun.elapsed());
-        match outcome {
-            Err(error) if is_timeout(&error) => *refusal = None,
-            outcome => return outcome,
-        }
-    }
-    budget.ready(service).await
-}
-
 fn may_hold_connection(response: &impl HttpResponse) -> bool {
     response.may_hold_connection()
 }
 
 fn gone() -> Error {
     Error::new(ErrorKind::Timeout, "the token ended before the service below was ready")
-}
-
-fn is_timeout(error: &BoxError) -> bool {
-    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Timeout)
 }
 
 /// Puts a token on a request, and a proof if the token needs one; and notes which certificate it
@@ -226,8 +195,5 @@ pub(super) fn authorize<T: Tokens>(
         request.annotate(|extensions| bind(extensions, header, certificate))?;
     }
     let prover = Prover::prove(origins, request, token, context.tokens.coarse_wall())?;
-    Ok(Sent { prover, ..Sent::new(request, owner, token.epoch()) })
+    Ok(Sent::new(request, owner, token.epoch()).proven_by(prover))
 }
-
-/// How long a refusal with an unread body is kept for a service that is not ready.
-const PATIENCE: Duration = Duration::from_secs(1);

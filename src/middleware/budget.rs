@@ -62,14 +62,4 @@ impl Budget {
             .into()),
         }
     }
-
-    /// Part of the budget, at most this long, as a budget of its own.
-    pub(super) fn at_most(&self, wait: Duration) -> Self {
-        Self(self.0.min(wait))
-    }
-
-    /// Takes what another wait took off the budget.
-    pub(super) fn less(&mut self, time: Duration) {
-        self.0 = self.0.saturating_sub(time);
-    }
 }

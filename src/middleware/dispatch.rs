@@ -16,7 +16,7 @@ use super::{
     answer::Sent,
     attempt::{WaitingRequest, authorize, wait_and_send},
     context::{Context, Exempt},
-    future::Watch,
+    future::{Again, Watch},
     replay::Replay,
     tokens::Tokens,
 };
@@ -43,8 +43,8 @@ where
 {
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
-    let again = kept.and_then(|kept| R::second(inner).zip(Some(kept)));
-    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again, origins }))
+    let again = kept.and_then(|kept| Some(Again { service: R::second(inner)?, kept, origins }));
+    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
 }
 
 /// Sends a request with a token that is bound to something, or once there is a token.
@@ -115,7 +115,10 @@ where
         Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
     };
     match authorized {
-        Ok(sent) => send(inner, context, replay, request, sent, origins),
+        Ok(mut sent) => {
+            sent.may_be_on_trial = true;
+            send(inner, context, replay, request, sent, origins)
+        }
         Err(error) => ResponseFuture::failed(error),
     }
 }

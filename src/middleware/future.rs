@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     Origins,
-    answer::{Next, Sent, Tried, report},
+    answer::{Next, Sent, Tried, note_acceptance, report},
     attempt::{RefusedRequest, replay},
     budget::Budget,
     context::Context,
@@ -61,7 +61,13 @@ type Slow<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(super) struct Watch<S, K, T: Tokens> {
     pub(super) context: Sharded<Context<T>>,
     pub(super) sent: Sent<T::Owner>,
-    pub(super) again: Option<(S, K)>,
+    pub(super) again: Option<Again<S, K>>,
+}
+
+/// What is needed to send a request again.
+pub(super) struct Again<S, K> {
+    pub(super) service: S,
+    pub(super) kept: K,
     /// Where the token may go, if not where the layer says: the tenant's own origins.
     pub(super) origins: Option<Arc<Origins>>,
 }
@@ -106,14 +112,19 @@ where
             let slow = match state.as_mut().project() {
                 StateProj::Sent { response, watch } => {
                     let mut response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let Some(Watch { context, sent, again, origins }) = watch.take() else {
+                    let Some(Watch { context, sent, again }) = watch.take() else {
                         return Poll::Ready(Ok(response));
                     };
                     let next = report(&context, &sent, &mut response, Tried::default());
                     if matches!(next, Next::Return) {
+                        if sent.may_be_on_trial {
+                            note_acceptance(&context, &sent, &response, Tried::default());
+                        }
                         return Poll::Ready(Ok(response));
                     }
-                    let Some((service, kept)) = again else { return Poll::Ready(Ok(response)) };
+                    let Some(Again { service, kept, origins }) = again else {
+                        return Poll::Ready(Ok(response));
+                    };
                     // Sent -> Slow: the server refused this token. Ask for a newer one, once.
                     let budget = Budget::new(context.options.wait);
                     let origins = origins.unwrap_or_else(|| context.origins.clone());

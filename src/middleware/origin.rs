@@ -152,6 +152,7 @@ impl Origins {
     /// Returns whether the token may go to a target that is only a path, as tonic sends it. The
     /// service below is bound to its server; but when the request names a server by its `Host`
     /// header, that must be an allowed one.
+    #[cold]
     pub(super) fn allow_bound(&self, headers: &HeaderMap) -> bool {
         let Allowed::Listed(origins) = &self.0 else { return true };
         let mut hosts = headers.get_all(HOST).iter();

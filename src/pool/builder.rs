@@ -118,8 +118,9 @@ where
         self
     }
 
-    /// The shortest time between two rejections of one tenant's tokens that are acted on. Default:
-    /// 1 s.
+    /// Sets the shortest time between two renewals of one tenant's token because of refusals. See
+    /// [`TokenHandleBuilder::rejection_interval`](crate::refresh::TokenHandleBuilder::rejection_interval).
+    /// Default: 1 s.
     pub fn rejection_interval(mut self, interval: Duration) -> Self {
         self.policy.rejection_interval = interval;
         self

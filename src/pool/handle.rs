@@ -89,8 +89,8 @@ where
         self.shared.status(key)
     }
 
-    /// Reports that a server refused a tenant's token of this [epoch](Token::epoch). No request of
-    /// the tenant that starts later carries it, and a new one is fetched.
+    /// Reports that a server refused a tenant's token of this [epoch](Token::epoch). See
+    /// [`TokenHandle::reject`](crate::TokenHandle::reject).
     pub fn reject(&self, key: &K, epoch: u64) -> Rejection {
         match self.shared.find(key) {
             Some(tenant) => self.shared.reject(tenant.id(), Refusal::certain(epoch)),

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     observe::{Event, FetchReason},
     refresh::{
-        Begun, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Rejections,
+        Act, Begun, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Rejections,
         Schedule, plan_within,
     },
     slot::{Entry, Validity},
@@ -336,22 +336,22 @@ impl Life {
         tenant: &Tenant<K>,
         refusal: Refusal,
         rules: &Rules,
-    ) -> (Rejection, bool) {
+    ) -> (Rejection, Option<Act>) {
         let rejections = self.rejections.get_or_insert_default();
         let backing_off = self.trouble.is_some();
         let now = Instant::now();
-        let (outcome, acts) =
+        let (outcome, act) =
             rejections.reject(&tenant.slot, refusal, now, &rules.policy, backing_off);
-        match outcome {
-            _ if !acts => {}
-            Rejection::Accepted => {
+        match act {
+            Some(Act::Replace) => {
                 self.missing = FetchReason::Rejected;
                 self.asked = true;
             }
             // Not while a fetch is under way, which renews it as well.
-            _ => self.renew |= self.phase != Phase::Fetching,
+            Some(Act::Renew) => self.renew |= self.phase != Phase::Fetching,
+            None => {}
         }
-        (outcome, acts)
+        (outcome, act)
     }
 
     /// The refused token that one request may try: nobody else gets it.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Sink},
-    refresh::{Refusal, Rejection, Status},
+    refresh::{Act, Refusal, Rejection, Status},
     source::DynTokenSource,
     time::Clock,
 };
@@ -82,21 +82,17 @@ where
         let tick = self.tick();
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return Rejection::Superseded };
-        let (outcome, acts) = node.life.reject(&node.tenant, refusal, &self.rules);
+        let (outcome, act) = node.life.reject(&node.tenant, refusal, &self.rules);
         let tenant = node.tenant.clone();
-        if !acts {
-            return outcome;
-        }
+        let epoch = refusal.epoch;
+        let event = match act {
+            None => return outcome,
+            Some(Act::Replace) => Event::Rejected { epoch },
+            Some(Act::Renew) => Event::Renewing { epoch },
+        };
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
-        let epoch = refusal.epoch;
-        self.emit(
-            &tenant.key,
-            &match outcome {
-                Rejection::Accepted => Event::Rejected { epoch },
-                _ => Event::Renewing { epoch },
-            },
-        );
+        self.emit(&tenant.key, &event);
         outcome
     }
 

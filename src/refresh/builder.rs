@@ -84,7 +84,12 @@ impl TokenHandleBuilder {
         self
     }
 
-    /// The shortest time between two rejections that are acted on. Default: 1 s.
+    /// Sets the shortest time between two renewals because of refusals. Default: 1 s.
+    ///
+    /// After a renewal that did not help, the next one waits for twice this time, then four times,
+    /// up to 5 minutes; meanwhile the token stays in service. The spacing starts anew when a refused
+    /// request is accepted with a newer token, or when no refusal arrived for 30 s and for as long as
+    /// the current spacing.
     pub fn rejection_interval(mut self, interval: Duration) -> Self {
         self.policy.rejection_interval = interval;
         self

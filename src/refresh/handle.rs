@@ -133,8 +133,11 @@ impl TokenHandle {
         self.shared.refreshed(deadline).await.map(Token)
     }
 
-    /// Reports that a server refused the token of this [epoch](Token::epoch). No request that
-    /// starts later carries it, and a new one is fetched.
+    /// Reports that a server refused the token of this [epoch](Token::epoch).
+    ///
+    /// If the answer is [`Rejection::Accepted`], no request that starts later carries the token, and
+    /// a new one is fetched. If renewals after refusals have not helped of late, the token stays in
+    /// service: see [`Rejection`].
     pub fn reject(&self, epoch: u64) -> Rejection {
         self.shared.reject(Refusal::certain(epoch))
     }

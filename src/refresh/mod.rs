@@ -46,14 +46,15 @@ pub(crate) use self::{
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
     policy::{Policy, Schedule},
     refresher::MAX_RETRY_AFTER,
-    rejections::{Judgement, Rejections},
-    shared::{can_wait, kept},
+    rejections::{Act, Judgement, Rejections},
+    shared::kept,
 };
 pub use builder::TokenHandleBuilder;
 pub use handle::TokenHandle;
 pub use refresher::Refresher;
 pub(crate) use refusal::Refusal;
 pub use rejections::Rejection;
+pub(crate) use shared::can_wait;
 pub use shutdown::Shutdown;
 pub use status::{State, Status};
 pub(crate) use step_up::SteppingUp;

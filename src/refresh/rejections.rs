@@ -59,6 +59,15 @@ struct Trial {
     claimed: bool,
 }
 
+/// What the refresher has to do after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Obtain another token: the refused one is out of service.
+    Replace,
+    /// Obtain another token: the refused one stays in service until then.
+    Renew,
+}
+
 /// What becomes of a token that a source gave.
 pub(crate) enum Judgement {
     /// It is put into service.
@@ -69,7 +78,9 @@ pub(crate) enum Judgement {
 
 impl Rejections {
     /// Takes a refused token out of service, or decides to renew it, or neither. Returns what became
-    /// of the report, and whether the refresher has to act on it: of many reports, one is acted on.
+    /// of the report, and what the refresher has to do.
+    ///
+    /// While the refresher backs off after a failure, a renewal is left to it, and no request waits.
     pub(crate) fn reject(
         &mut self,
         slot: &Slot,
@@ -77,50 +88,35 @@ impl Rejections {
         now: Instant,
         policy: &Policy,
         backing_off: bool,
-    ) -> (Rejection, bool) {
-        let outcome = self.judge_refusal(slot, refusal, now, policy, backing_off);
-        let known = outcome == Rejection::Renewing && self.renewing == Some(refusal.epoch);
-        if outcome == Rejection::Renewing {
-            self.renewing = Some(refusal.epoch);
-        }
-        let acts = matches!(outcome, Rejection::Accepted | Rejection::Renewing) && !known;
-        (outcome, acts)
-    }
-
-    fn judge_refusal(
-        &mut self,
-        slot: &Slot,
-        refusal: Refusal,
-        now: Instant,
-        policy: &Policy,
-        backing_off: bool,
-    ) -> Rejection {
+    ) -> (Rejection, Option<Act>) {
         let epoch = refusal.epoch;
         if self.trial.take_if(|trial| trial.entry.epoch() == epoch).is_some() {
             // The next renewal is planned already.
-            return Rejection::TooSoon;
+            return (Rejection::TooSoon, None);
         }
         let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
-            return Rejection::Superseded;
+            return (Rejection::Superseded, None);
         };
         if self.renewing == Some(epoch) {
             self.spacing.not_quiet(now);
-            return Rejection::Renewing;
+            return (Rejection::Renewing, None);
         }
         let interval = policy.rejection_interval;
         let doubtful = refusal.is_doubtful(entry.validity(), now);
         let base = interval.max(refusal.min_age);
         match self.spacing.refused(now, doubtful, interval, base) {
-            Step::Wait => Rejection::TooSoon,
-            // The refresher is trying to renew it as it is.
-            Step::Renew if backing_off => Rejection::TooSoon,
-            Step::Renew => Rejection::Renewing,
+            Step::Wait => (Rejection::TooSoon, None),
+            Step::Renew if backing_off => (Rejection::TooSoon, Some(Act::Renew)),
+            Step::Renew => {
+                self.renewing = Some(epoch);
+                (Rejection::Renewing, Some(Act::Renew))
+            }
             Step::Replace if slot.take(epoch) => {
                 self.refused =
                     Some(Given { token: entry.token().clone(), again: 0, replaced: false });
-                Rejection::Accepted
+                (Rejection::Accepted, Some(Act::Replace))
             }
-            Step::Replace => Rejection::Superseded,
+            Step::Replace => (Rejection::Superseded, None),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     policy::{Policy, Schedule},
     refusal::Refusal,
-    rejections::{Judgement, Rejection, Rejections},
+    rejections::{Act, Judgement, Rejection, Rejections},
     status::{State, Status},
     step_up::{StepUps, SteppingUp},
 };
@@ -154,24 +154,23 @@ impl Shared {
         let mut inbox = self.inbox();
         let backing_off = self.status.borrow().failures > 0;
         let now = Instant::now();
-        let (outcome, acts) =
+        let (outcome, act) =
             inbox.rejections.reject(&self.slot, refusal, now, &self.policy, backing_off);
-        if !acts {
-            return outcome;
-        }
-        match outcome {
-            Rejection::Accepted => {
+        let event = match act {
+            None => return outcome,
+            Some(Act::Replace) => {
                 inbox.rejected = Some(epoch);
                 self.status.send_modify(|status| status.lose_token(State::Rejected));
+                Event::Rejected { epoch }
             }
-            _ => inbox.renew = Some(epoch),
-        }
+            Some(Act::Renew) => {
+                inbox.renew = Some(epoch);
+                Event::Renewing { epoch }
+            }
+        };
         drop(inbox);
         self.wake.notify_one();
-        self.sink.emit(&match outcome {
-            Rejection::Accepted => Event::Rejected { epoch },
-            _ => Event::Renewing { epoch },
-        });
+        self.sink.emit(&event);
         outcome
     }
 

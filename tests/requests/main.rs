@@ -10,6 +10,8 @@ mod common;
 
 mod budget;
 mod classifier;
+#[cfg(feature = "reqwest")]
+mod elsewhere;
 mod fail_fast;
 mod held;
 mod once;

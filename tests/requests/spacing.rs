@@ -288,3 +288,63 @@ async fn f75_refusals_during_a_renewal_ask_for_no_other_one() {
     assert_eq!(source.count(), 3);
     assert_eq!(renewing.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
+
+/// A renewal that failed left the refused token in service for the rest of its life: the failure stood for
+/// a renewal under way.
+#[tokio::test(start_paused = true)]
+async fn f75_a_renewal_in_service_that_fails_is_tried_again() {
+    use crate::common::script::fail;
+    use tower_oauth::ErrorKind;
+
+    for kind in [ErrorKind::Transport, ErrorKind::InvalidClient] {
+        let source = Script::tokens(HOUR);
+        let tokens = TokenHandle::spawn(source.clone());
+        tokens.ready().await.unwrap();
+        let api = Api::new();
+        api.accept(|_| false);
+        let client = layer(&tokens).layer(api.clone());
+        let request_for = |seconds: u64| {
+            let client = client.clone();
+            async move {
+                for _ in 0..seconds {
+                    send(&client, get(API)).await.unwrap();
+                    sleep(secs(1)).await;
+                }
+            }
+        };
+        request_for(5).await;
+        source.then([fail(kind)]);
+        request_for(10).await;
+        api.accept(|token| token > "Bearer token-3");
+        request_for(150).await;
+        assert_eq!(send(&client, get(API)).await.unwrap().status(), 200, "{kind}");
+    }
+}
+
+#[cfg(feature = "pool")]
+#[tokio::test(start_paused = true)]
+async fn f75_a_tenants_renewal_in_service_that_fails_is_tried_again() {
+    use crate::common::script::fail;
+    use tower_oauth::{ErrorKind, OAuthLayer, TokenPool};
+
+    for kind in [ErrorKind::Transport, ErrorKind::InvalidClient] {
+        let source = Script::tokens(HOUR);
+        let script = source.clone();
+        let pool = TokenPool::builder(move |(): &()| script.clone()).spawn();
+        pool.token(&()).await.unwrap();
+        let api = Api::new();
+        api.accept(|_| false);
+        let key = |_: &Request<String>| Some(());
+        let client = OAuthLayer::keyed(pool, API.parse().unwrap(), key).layer(api.clone());
+        for second in 0..170 {
+            match second {
+                5 => drop(source.then([fail(kind)])),
+                15 => drop(api.accept(|token| token > "Bearer token-3")),
+                _ => {}
+            }
+            send(&client, get(API)).await.unwrap();
+            sleep(secs(1)).await;
+        }
+        assert_eq!(send(&client, get(API)).await.unwrap().status(), 200, "{kind}");
+    }
+}

@@ -309,3 +309,22 @@ async fn f77_a_pool_tells_its_observers_that_a_token_is_back_in_service() {
     assert_eq!(obtained.lock().unwrap().last(), Some(&epoch));
     assert_eq!(obtained.lock().unwrap().len(), 2);
 }
+
+/// Requests that do not wait come and go: one of them tries the refused token, and its success counts.
+#[tokio::test(start_paused = true)]
+async fn f77_a_request_that_does_not_wait_can_bring_a_refused_token_back() {
+    let (tokens, _) = same();
+    tokens.ready().await.unwrap();
+    let api = Api::new();
+    api.accept(|_| false);
+    let client = layer(&tokens).fail_fast().layer(api.clone());
+    assert_eq!(send(&client, get(API)).await.unwrap().status(), 401);
+    api.accept(|_| true);
+    let mut accepted = 0;
+    for _ in 0..100 {
+        accepted += usize::from(send(&client, get(API)).await.is_ok());
+        sleep(millis(100)).await;
+    }
+    assert!(accepted > 50, "{accepted} of 100");
+    assert_eq!(tokens.status().state(), State::Fresh);
+}

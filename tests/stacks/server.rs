@@ -116,7 +116,10 @@ async fn answer(
     fields.insert(ANSWER, number.into());
     fields.insert(header::TRAILER, HeaderValue::from_static(TRAILER));
     match form {
-        Some(Form::Grpc) => drop(fields.insert("grpc-status", HeaderValue::from_static("16"))),
+        Some(Form::Grpc) => {
+            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            fields.insert("grpc-status", HeaderValue::from_static("16"));
+        }
         Some(Form::Challenge(Some(challenge))) => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
