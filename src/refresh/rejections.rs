@@ -138,8 +138,9 @@ impl Rejections {
         let Some(given) = self.refused.as_mut().filter(same) else {
             if let Some(given) = self.refused.as_mut().filter(|given| !given.replaced) {
                 given.replaced = true;
-                self.spacing.replaced(now, given.again > 0);
+                self.spacing.not_quiet(now);
             }
+            self.spacing.published(now);
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
@@ -207,7 +208,7 @@ impl Rejections {
         // It is the token that was refused, so no renewal has helped. If one path refuses it, and
         // another accepts it, the next refusal must not take it out of service again.
         self.refused = None;
-        self.spacing.not_quiet(now);
+        self.spacing.restored(now);
         Some(trial.entry)
     }
 }

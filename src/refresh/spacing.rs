@@ -15,6 +15,8 @@ pub(crate) struct Spacing {
     renewals: u32,
     /// When the last of them started.
     renewed: Option<Instant>,
+    /// Whether the next renewal is planned already, because the last one was in vain.
+    planned: bool,
     /// Since when no refusal has arrived: the last one, or a later moment before which no token could
     /// be refused.
     quiet_since: Option<Instant>,
@@ -61,7 +63,7 @@ impl Spacing {
 
     /// Notes a renewal that gave the refused token again. Returns how long to wait for the next.
     pub(crate) fn in_vain(&mut self, now: Instant, interval: Duration) -> Duration {
-        self.renewed = Some(now);
+        (self.renewed, self.planned) = (Some(now), true);
         let pause = self.spacing(interval, interval);
         self.renewals = self.renewals.saturating_add(1);
         pause
@@ -73,11 +75,17 @@ impl Spacing {
         self.quiet_since = self.quiet_since.map(|_| now);
     }
 
-    /// Notes that another token took the place of a refused one. `planned` says whether the renewal
-    /// was one that [`in_vain`](Self::in_vain) had planned: the next one is counted from here.
-    pub(crate) fn replaced(&mut self, now: Instant, planned: bool) {
+    /// Notes that the refused token is in service again, because a server accepted it after all.
+    pub(crate) fn restored(&mut self, now: Instant) {
         self.not_quiet(now);
-        if planned {
+        if self.planned {
+            self.renewed = Some(now);
+        }
+    }
+
+    /// Notes that a renewal gave a token. If it was a planned one, the next is counted from here.
+    pub(crate) fn published(&mut self, now: Instant) {
+        if std::mem::take(&mut self.planned) {
             self.renewed = Some(now);
         }
     }

@@ -137,8 +137,11 @@ fn check_says_so(world: &World, seat: &Seat) {
     let ended = status
         .error()
         .is_some_and(|error| error.kind() == ErrorKind::InvalidGrant && error.needs_user());
+    // One that was told to wait has not asked yet.
+    let instance = process.caller.instance;
+    let pending = world.ledger().pending_until(instance) > world.now().boot;
     // The last token may outlive its grant.
-    let says_so = status.is_ready() || (ended && status.state() == State::Failed);
+    let says_so = status.is_ready() || pending || (ended && status.state() == State::Failed);
     world.require(Invariant::I9, says_so, || {
         format!("{} does not say that its grant has ended: {status:?}", process.caller.instance)
     });

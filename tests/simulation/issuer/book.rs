@@ -175,7 +175,10 @@ impl Book {
         if let Some(serial) = client.last.filter(|_| plain && client.terms.repeats) {
             let left = inner.good_until[serial].saturating_sub(world.now().boot);
             if left >= lifetime / 2 {
-                world.ledger().repeated(serial);
+                let left = Duration::from_secs(left.as_secs());
+                // From when it was asked for on.
+                let early = world.now().boot - arrived.boot;
+                world.ledger().repeated(serial, left.mul_f64(0.75).saturating_sub(early));
                 let members = members(asked.key, serial, None, shape, left);
                 let mut reply = Reply::json(StatusCode::OK, Value::Object(members).to_string());
                 reply.issued = Some(Issued { serial, refresh_token: None, useful: true });

@@ -180,6 +180,8 @@ pub(crate) enum Cause {
     Unrefreshed,
     WallJump,
     Started,
+    /// A handle that was dropped, and that a request still holds, renewed its own token.
+    Left,
     Crashed,
     StoreTrouble,
     StepUp,

@@ -20,6 +20,8 @@ pub(crate) struct Refusals {
     /// When the last one was; and boot time of those of the last hour.
     renewed: Option<Times>,
     hour: VecDeque<Duration>,
+    /// The next one was planned when a refused token was given again, and the source was asked.
+    planned: bool,
     /// Tokio's time from which on it was quiet: that of the last refusal of the token in service. The
     /// time without a token is not quiet, as no token can be refused in it.
     quiet_since: Option<Duration>,
@@ -65,7 +67,8 @@ impl Ledger {
         let (useless, least) = (refusals.useless, spacing(refusals.useless));
         let gap = refusals.renewed.map(|renewed| now.boot - renewed.boot);
         refusals.useless += 1;
-        let in_an_hour = refusals.renew(now);
+        refusals.renewed = Some(now);
+        let in_an_hour = refusals.in_an_hour(now);
         refusals.out |= takes_out;
         self.require(I6, gap.is_none_or(|gap| gap + SLACK >= least), || {
             format!("{instance} renews {gap:?} after {useless} renewals in vain, not {least:?}")
@@ -83,6 +86,10 @@ impl Ledger {
         let now = self.now;
         let holder = &mut self.instances[instance];
         let refused = holder.rejected.contains(&serial) && holder.refusals_seen.out;
+        if refused {
+            // Its source has not failed.
+            (holder.refusals, holder.slow_until) = (0, None);
+        }
         let refusals = &mut holder.refusals_seen;
         let before = refusals.given.take();
         if !refused {
@@ -93,6 +100,7 @@ impl Ledger {
         let asks_from = now.boot + spacing(refusals.useless);
         // The next renewal, which is planned now.
         refusals.useless += 1;
+        (refusals.renewed, refusals.planned) = (Some(now), false);
         refusals.given =
             Some(Given { serial, again, tried_by: None, accepted: false, asked: false, asks_from });
         self.count("refused token given again");
@@ -105,8 +113,9 @@ impl Ledger {
         let refusals = &mut self.instances[instance].refusals_seen;
         let Some(given) = refusals.given.as_mut().filter(|given| !given.asked) else { return };
         given.asked = true;
+        refusals.planned = true;
         // It was counted when it was planned.
-        let in_an_hour = refusals.renew(now);
+        let in_an_hour = refusals.in_an_hour(now);
         self.require(I6, in_an_hour <= most_in_an_hour(), || {
             format!("{instance} asks {in_an_hour} times an hour after its refused token was given")
         });
@@ -168,9 +177,12 @@ impl Ledger {
 
     /// A token is in service: the time from here on counts as quiet.
     pub(super) fn note_service(&mut self, instance: usize) {
-        let at = self.now.at;
+        let (now, at) = (self.now, self.now.at);
         let refusals = &mut self.instances[instance].refusals_seen;
         refusals.given = None;
+        if std::mem::take(&mut refusals.planned) {
+            refusals.renewed = Some(now);
+        }
         if std::mem::take(&mut refusals.out) && refusals.quiet_since.is_some() {
             refusals.quiet_since = Some(at);
         }
@@ -259,8 +271,7 @@ impl Refusals {
     }
 
     /// Notes a renewal; returns how many there were in an hour.
-    fn renew(&mut self, now: Times) -> usize {
-        self.renewed = Some(now);
+    fn in_an_hour(&mut self, now: Times) -> usize {
         self.hour.push_back(now.boot);
         while self.hour.front().is_some_and(|first| *first + HOUR <= now.boot) {
             self.hour.pop_front();

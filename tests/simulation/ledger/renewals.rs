@@ -44,6 +44,7 @@ impl Ledger {
         if holder.left && !holder.persisted {
             // It lives as long as its last request, and has a token of its own.
             self.credit(key, Cause::Started);
+            self.credit(key, Cause::Left);
         }
         let holder = &mut self.instances[instance];
         let idle = now.boot - holder.last_use > IDLE;
@@ -295,10 +296,18 @@ impl Ledger {
         serial
     }
 
-    /// The server gives a token that it has issued before.
-    pub(crate) fn repeated(&mut self, serial: Serial) {
+    /// The server gives a token that it has issued before. Its holder knows only how long it lives
+    /// from now on, and may renew it from `due` after now on.
+    pub(crate) fn repeated(&mut self, serial: Serial, due: Duration) {
         self.say(format!("token {serial} is given once more"));
         self.count("given once more");
+        let token = &mut self.tokens[serial];
+        token.due = token.due.min(self.now.boot + due);
+        let (key, due) = (token.key, token.due);
+        let facts = self.keys.entry(key).or_default();
+        if facts.last == Some(serial) {
+            facts.due = facts.due.min(due);
+        }
     }
 
     /// All who should know a token do: there is no reason for another one before it is due.
@@ -323,7 +332,7 @@ impl Ledger {
             credit.map(|credit| facts.credits.remove(credit));
         }
         facts.credits.retain(|(at, cause)| {
-            let stays = *cause == Cause::Unrefreshed;
+            let stays = matches!(cause, Cause::Unrefreshed | Cause::Left);
             stays || *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
         });
     }

@@ -106,7 +106,7 @@ impl Story {
 
     /// The source gives token 0 to the fetch that is under way.
     fn give_again(&mut self) -> &mut Self {
-        self.start_fetch(FetchReason::Rejected).0.repeated(0);
+        self.start_fetch(FetchReason::Rejected).0.repeated(0, LIFE);
         let (lifetime, sent) = (Some(LIFE), Some(self.0.now.at));
         let age = Duration::ZERO;
         self.0.fetch_succeeded(0, Fetched { serial: 0, lifetime, refresh_in: None, sent, age });
