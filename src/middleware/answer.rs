@@ -30,8 +30,6 @@ pub(super) struct Sent<O> {
     may_be_grpc: bool,
     /// The origin that the request was sent to, where the response will tell which one answered.
     origin: u64,
-    /// Whether the token may be on trial: then its acceptance is reported, too.
-    pub(super) may_be_on_trial: bool,
     /// Who made the proof, if the token needs one.
     pub(super) prover: Option<Prover>,
 }
@@ -41,14 +39,7 @@ impl<O> Sent<O> {
     #[inline]
     pub(super) fn new(request: &impl HttpRequest, owner: O, epoch: u64) -> Self {
         let may_be_grpc = *request.method() == Method::POST;
-        Self {
-            owner,
-            epoch,
-            may_be_grpc,
-            origin: request.origin_print(),
-            may_be_on_trial: false,
-            prover: None,
-        }
+        Self { owner, epoch, may_be_grpc, origin: request.origin_print(), prover: None }
     }
 
     /// The same, with a proof.

@@ -9,6 +9,7 @@ use super::{
     Origins,
     answer::{Next, Sent, Tried, note_acceptance, replayed, report},
     budget::{Budget, Readiness},
+    claim::TrialClaim,
     context::Context,
     proof::Prover,
     replay::Replay,
@@ -54,13 +55,15 @@ where
     let tokens = &context.tokens;
     let wait = if R::WAITS { context.options.wait } else { Duration::ZERO };
     let mut budget = Budget::new(wait);
-    let (owner, token) = loop {
+    // Held until there is an answer.
+    let (owner, token, _claim) = loop {
         let (owner, token) = budget.spend(|deadline| tokens.obtain(&key, deadline)).await?;
+        let claim = TrialClaim::of(tokens, owner, token.epoch());
         if budget.ready(&mut service).await? == Readiness::AtOnce {
-            break (owner, token);
+            break (owner, token, claim);
         }
         if let Some(token) = tokens.latest(owner, token) {
-            break (owner, token);
+            break (owner, token, claim);
         }
         // The token ended meanwhile: the place below is given back.
         if let Some(fresh) = second(&service) {

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     error::Error,
-    observe::FetchReason,
+    observe::{Event, FetchReason},
     refresh::{
-        Act, Begun, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Rejections,
-        Schedule, plan_within,
+        Act, Begun, Claim, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection,
+        Rejections, Schedule, plan_within,
     },
-    slot::{Entry, Validity},
+    slot::Validity,
     time::Moment,
     token::TokenSet,
 };
@@ -135,7 +135,9 @@ impl Life {
                     self.missing = FetchReason::Expired;
                     expired = tenant.slot.take(epoch).then_some(epoch).or(expired);
                 }
-                Plan::Fetch(reason) if self.is_wanted(tenant, facts.held.is_some()) => {
+                Plan::Fetch(reason)
+                    if self.renew || self.is_wanted(tenant, facts.held.is_some()) =>
+                {
                     return (Next::Fetch(reason), expired);
                 }
                 // Nobody needs it: it may run out.
@@ -259,12 +261,17 @@ impl Life {
         self.previous = Some(token.clone());
         let validity = Validity { obtained, expires };
         let entry = || tenant.slot.slim_entry(epoch, token.clone(), validity);
+        let instant = Instant::now();
         if let Some(rejections) = &mut self.rejections
-            && let Judgement::Refused(error) = rejections.judge(&tenant.slot, &token, entry)
+            && let Judgement::Refused(error) =
+                rejections.judge(&tenant.slot, &token, instant, entry)
         {
-            // Rejected -> Rejected: compared by value, it is the refused one.
-            self.refresh = rules.timeline.tick(sent).after(refresh_after);
-            let pause = rejections.pause(Instant::now(), &rules.policy);
+            // Rejected -> Rejected: compared by value, it is the refused one. If it is accepted after
+            // all, it is renewed in time; another one in service keeps its own time.
+            if tenant.slot.peek().is_none() {
+                self.refresh = rules.timeline.tick(sent).after(refresh_after);
+            }
+            let pause = rejections.pause(instant, &rules.policy);
             let failure = self.fail(tenant, &error, now, rules, Some(pause));
             return Ok(GivenToken::Refused(error, failure));
         }
@@ -324,7 +331,8 @@ impl Life {
         Failure { failures, retry_in: asked.max(pause), holds_token: !left.is_zero() }
     }
 
-    /// Takes a refused token out of service, or has it renewed, unless that is doubtful.
+    /// Takes a refused token out of service, or has it renewed, unless that is doubtful. Returns
+    /// also whether the report is acted on.
     pub(super) fn reject<K>(
         &mut self,
         tenant: &Tenant<K>,
@@ -343,36 +351,58 @@ impl Life {
             }
             // Not while a fetch is under way, which renews it as well.
             Some(Act::Renew) => self.renew |= self.phase != Phase::Fetching,
-            None => {}
+            Some(Act::Offer) | None => {}
         }
         (outcome, act)
     }
 
-    /// The refused token that one request may try: nobody else gets it.
-    pub(super) fn claim(&mut self, after: u64) -> Option<Arc<Entry>> {
-        self.rejections.as_mut()?.claim(after)
+    /// Claims the refused token for one request, which tries it.
+    pub(super) fn claim<K>(&mut self, tenant: &Tenant<K>) -> Option<Claim> {
+        self.rejections.as_mut()?.claim(&tenant.slot, Instant::now())
     }
 
-    /// Whether a request tries the token of this epoch, which was refused before.
-    pub(super) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.rejections.as_ref().is_some_and(|rejections| rejections.is_on_trial(epoch))
+    /// Gives a claim back. `true` if there was one.
+    pub(super) fn release(&mut self, claim: u64) -> bool {
+        self.rejections.as_mut().is_some_and(|rejections| rejections.release(claim))
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(super) fn claim_of<K>(&self, tenant: &Tenant<K>, epoch: u64) -> Option<u64> {
+        self.rejections.as_ref()?.claim_of(&tenant.slot, epoch)
     }
 
     /// Whether a wait for a token newer than this would be in vain.
     pub(super) fn keeps<K>(&self, tenant: &Tenant<K>, epoch: u64) -> bool {
-        self.rejections.as_ref().is_some_and(|rejections| rejections.keeps(&tenant.slot, epoch))
+        let slot = &tenant.slot;
+        self.rejections.as_ref().is_some_and(|rejections| {
+            rejections.keeps(slot, epoch) || rejections.is_given_again(slot, epoch)
+        })
     }
 
-    /// Notes that a server accepted a request with the token of this epoch. `true` if that put the
-    /// token into service again.
-    pub(super) fn accepted<K>(&mut self, tenant: &Tenant<K>, epoch: u64, refused: bool) -> bool {
-        let Some(rejections) = &mut self.rejections else { return false };
-        let Some(entry) = rejections.accepted(epoch, refused) else { return false };
+    /// Notes that a server accepted a request with the token of this epoch. If that put the token
+    /// into service again, returns what is to be told of it.
+    pub(super) fn accepted<K>(
+        &mut self,
+        tenant: &Tenant<K>,
+        epoch: u64,
+        refused: bool,
+        now: Moment,
+        rules: &Rules,
+    ) -> Option<Event<'static>> {
+        let entry = self.rejections.as_mut()?.accepted(epoch, refused, Instant::now())?;
+        let expires = entry.validity().expires;
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
         self.note(tenant.renew());
         tenant.slot.put(entry);
+        let reason = self.missing;
         self.settle();
-        true
+        Some(Event::Obtained {
+            epoch,
+            reason,
+            lifetime: self.lifetime(rules).unwrap_or(rules.policy.default_lifetime),
+            expires_in: expires.remaining(now),
+            took: rules.timeline.tick(now).since(self.started),
+        })
     }
 }
 

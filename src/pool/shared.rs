@@ -87,6 +87,14 @@ where
         let epoch = refusal.epoch;
         let event = match act {
             None => return outcome,
+            Some(Act::Offer) => {
+                let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+                drop(ledger);
+                if let Some(waiting) = waiting {
+                    waiting.notify_waiters();
+                }
+                return outcome;
+            }
             Some(Act::Replace) => Event::Rejected { epoch },
             Some(Act::Renew) => Event::Renewing { epoch },
         };
@@ -99,18 +107,42 @@ where
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
     /// the request had been refused with an older one.
     pub(super) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
-        let tick = self.tick();
+        let (now, tick) = (self.clock.now(), self.tick());
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(id) else { return };
-        if !node.life.accepted(&node.tenant, epoch, refused) {
+        let tenant = node.tenant.clone();
+        let Some(event) = node.life.accepted(&tenant, epoch, refused, now, &self.rules) else {
             return;
-        }
+        };
         let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         ledger.schedule(id.id, Tick::NEVER);
         self.unlock(ledger, tick);
         if let Some(waiting) = waiting {
             waiting.notify_waiters();
         }
+        self.emit(&tenant.key, &event);
+    }
+
+    /// Gives a claim back.
+    pub(super) fn release(&self, id: TenantId, claim: u64) {
+        let waiting = {
+            let mut ledger = self.ledger();
+            let Some(node) = ledger.node(id) else { return };
+            if !node.life.release(claim) {
+                return;
+            }
+            node.life.waiting.as_ref().map(|waiting| waiting.changed.clone())
+        };
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(super) fn claim_of(&self, id: TenantId, epoch: u64) -> Option<u64> {
+        let mut ledger = self.ledger();
+        let node = ledger.node(id)?;
+        node.life.claim_of(&node.tenant, epoch)
     }
 
     pub(super) fn status(&self, key: &K) -> Option<Status> {

@@ -94,7 +94,10 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        self.shared.wait(0, deadline, TrialUse::Claim).await.map(Token)
+        let entry = self.shared.wait(0, deadline, TrialUse::Claim).await?;
+        // What becomes of it is not seen here. If a server refuses it, the caller reports that.
+        self.shared.accepted(entry.epoch(), false);
+        Ok(Token(entry))
     }
 
     /// The current token, if there is a good one.
@@ -166,7 +169,7 @@ impl TokenHandle {
             }));
         };
         stepping_up.ended(deadline).await?;
-        self.shared.wait(epoch, deadline, TrialUse::Claim).await.map(Token)
+        self.shared.wait(epoch, deadline, TrialUse::Leave).await.map(Token)
     }
 
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
@@ -199,7 +202,14 @@ impl TokenHandle {
 
     /// Waits for a token newer than `after`.
     pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        self.shared.wait(after, deadline, TrialUse::Claim).await
+        // A request that was refused does not try the same token again.
+        let trial = if after == 0 { TrialUse::Claim } else { TrialUse::Leave };
+        self.shared.wait(after, deadline, trial).await
+    }
+
+    /// Gives a claim back.
+    pub(crate) fn release(&self, claim: u64) {
+        self.shared.release(claim);
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
@@ -208,9 +218,9 @@ impl TokenHandle {
         self.shared.accepted(epoch, refused);
     }
 
-    /// Whether a request tries the token of this epoch, which was refused before.
-    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.shared.is_on_trial(epoch)
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(crate) fn claim_of(&self, epoch: u64) -> Option<u64> {
+        self.shared.claim_of(epoch)
     }
 
     /// As [`reject`](Self::reject), unless the refusal is doubtful.

@@ -329,6 +329,8 @@ impl<'a> Task<'a> {
         let refresh = sent.after(refresh_after);
         let epoch = entry.epoch();
         self.facts.held = Some(Held { epoch, refresh, expires, baseline: now });
+        // The renewal may have waited while another process obtained this token.
+        self.facts.renew = false;
         self.facts.missing = FetchReason::Expired;
         self.facts.paused_until = None;
         self.lifetime = Some(lifetime);

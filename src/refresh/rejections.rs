@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -36,9 +36,11 @@ pub enum Rejection {
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
     spacing: Spacing,
-    /// The token that was refused and taken out of service, until another one is published.
+    /// The last token that was refused and taken out of service.
     refused: Option<Given>,
     trial: Option<Trial>,
+    /// How many claims there have been.
+    claims: u64,
     /// The token that stays in service while another one is fetched because of a refusal.
     renewing: Option<u64>,
 }
@@ -47,14 +49,28 @@ pub(crate) struct Rejections {
 #[derive(Debug)]
 struct Given {
     token: Arc<TokenSet>,
+    epoch: u64,
     again: u32,
+    /// Another token has taken its place.
+    replaced: bool,
 }
 
 /// A refused token that one request may try.
 #[derive(Debug)]
 struct Trial {
     entry: Arc<Entry>,
-    claimed: bool,
+    /// The number of the claim of the request that tries it now: no other one gets it.
+    claimed: Option<u64>,
+    /// How many requests it was refused to.
+    refused: u32,
+    not_before: Instant,
+}
+
+/// A refused token that a request may try.
+pub(crate) enum Claim {
+    Now(Arc<Entry>),
+    /// One was refused just now: not before this.
+    At(Instant),
 }
 
 /// What the refresher has to do after a report.
@@ -64,6 +80,8 @@ pub(crate) enum Act {
     Replace,
     /// Obtain another token: the refused one stays in service until then.
     Renew,
+    /// Tell those who wait that the refused token may be tried again soon.
+    Offer,
 }
 
 /// What becomes of a token that a source gave.
@@ -88,17 +106,23 @@ impl Rejections {
         backing_off: bool,
     ) -> (Rejection, Option<Act>) {
         let epoch = refusal.epoch;
-        if self.trial.take_if(|trial| trial.entry.epoch() == epoch).is_some() {
-            // The next renewal is planned already.
-            return (Rejection::TooSoon, None);
+        let interval = policy.rejection_interval;
+        if let Some(trial) = self.trial_of(epoch) {
+            // The next renewal is planned already. Another request may try the token meanwhile: the
+            // one that was refused may be the only one.
+            trial.claimed = None;
+            trial.refused = trial.refused.saturating_add(1);
+            let pause = interval.max(SHORTEST_TRIAL).saturating_mul(trial.refused);
+            trial.not_before = now + pause.min(LONGEST_TRIAL);
+            return (Rejection::TooSoon, Some(Act::Offer));
         }
         let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
             return (Rejection::Superseded, None);
         };
         if self.renewing == Some(epoch) {
+            self.spacing.not_quiet(now);
             return (Rejection::Renewing, None);
         }
-        let interval = policy.rejection_interval;
         let doubtful = refusal.is_doubtful(entry.validity(), now);
         let base = interval.max(refusal.min_age);
         match self.spacing.refused(now, doubtful, interval, base) {
@@ -109,7 +133,9 @@ impl Rejections {
                 (Rejection::Renewing, Some(Act::Renew))
             }
             Step::Replace if slot.take(epoch) => {
-                self.refused = Some(Given { token: entry.token().clone(), again: 0 });
+                let token = entry.token().clone();
+                self.refused = Some(Given { token, epoch, again: 0, replaced: false });
+                self.trial = None;
                 (Rejection::Accepted, Some(Act::Replace))
             }
             Step::Replace => (Rejection::Superseded, None),
@@ -119,28 +145,36 @@ impl Rejections {
     /// Judges a token that the source gave. `entry` prepares it for service, should one request
     /// try it.
     ///
-    /// A refused token that is given again stays refused. From the second time on, one request tries
-    /// it: the server may have been wrong.
+    /// A refused token that is given again stays refused. From the second time on, one request at a
+    /// time tries it: the server may have been wrong. While another token is in service, that one
+    /// stays.
     pub(crate) fn judge(
         &mut self,
         slot: &Slot,
         token: &TokenSet,
+        now: Instant,
         entry: impl FnOnce() -> Result<Arc<Entry>, Error>,
     ) -> Judgement {
         self.renewing = None;
         let same = |given: &&mut Given| given.token.access_token() == token.access_token();
-        let Some(given) = self.refused.as_mut().filter(same).filter(|_| slot.peek().is_none())
-        else {
-            self.refused = None;
+        let Some(given) = self.refused.as_mut().filter(same) else {
+            if let Some(given) = self.refused.as_mut().filter(|given| !given.replaced) {
+                given.replaced = true;
+                self.spacing.not_quiet(now);
+            }
             self.trial = None;
+            self.spacing.in_service(now);
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
-        self.trial = None;
-        if given.again > 1 {
-            match entry() {
-                Ok(entry) => self.trial = Some(Trial { entry, claimed: false }),
-                Err(error) => return Judgement::Refused(error),
+        let is_tried = self.trial.as_ref().is_some_and(|trial| trial.claimed.is_some());
+        if given.again > 1 && !is_tried && slot.peek().is_none() {
+            match (entry(), &mut self.trial) {
+                (Ok(entry), Some(trial)) => trial.entry = entry,
+                (Ok(entry), trial) => {
+                    *trial = Some(Trial { entry, claimed: None, refused: 0, not_before: now });
+                }
+                (Err(error), _) => return Judgement::Refused(error),
             }
         }
         Judgement::Refused(Error::new(
@@ -150,7 +184,7 @@ impl Rejections {
     }
 
     /// How long to wait after the refused token was given again.
-    pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> std::time::Duration {
+    pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> Duration {
         self.spacing.given_again(now, policy.rejection_interval)
     }
 
@@ -165,29 +199,68 @@ impl Rejections {
         self.renewing != Some(epoch) && slot.peek().is_some_and(|entry| entry.epoch() == epoch)
     }
 
-    /// The refused token that one request may try: nobody else gets it.
-    pub(crate) fn claim(&mut self, after: u64) -> Option<Arc<Entry>> {
-        let free = |trial: &&mut Trial| !trial.claimed && trial.entry.epoch() > after;
-        let trial = self.trial.as_mut().filter(free)?;
-        trial.claimed = true;
-        Some(trial.entry.clone())
+    /// Whether the source has given the token of this epoch, which was refused, again and again: then
+    /// a wait for a newer one would be in vain.
+    pub(crate) fn is_given_again(&self, slot: &Slot, epoch: u64) -> bool {
+        let given = |given: &Given| given.epoch == epoch && given.again > 1 && !given.replaced;
+        self.refused.as_ref().is_some_and(given) && slot.peek().is_none()
     }
 
-    /// Whether a request tries the token of this epoch.
-    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.trial.as_ref().is_some_and(|trial| trial.claimed && trial.entry.epoch() == epoch)
+    /// Claims the refused token for one request, which tries it. It has to be
+    /// [released](Self::release) if the request ends without an answer.
+    pub(crate) fn claim(&mut self, slot: &Slot, now: Instant) -> Option<Claim> {
+        let free = |trial: &&mut Trial| trial.claimed.is_none() && slot.may_hold(&trial.entry);
+        let trial = self.trial.as_mut().filter(free)?;
+        if now < trial.not_before {
+            return Some(Claim::At(trial.not_before));
+        }
+        self.claims += 1;
+        trial.claimed = Some(self.claims);
+        Some(Claim::Now(trial.entry.clone()))
+    }
+
+    /// Gives a claim back: another request may try the token. `false` if it had ended.
+    pub(crate) fn release(&mut self, claim: u64) -> bool {
+        let claimed = self.trial.as_mut().filter(|trial| trial.claimed == Some(claim));
+        claimed.map(|trial| trial.claimed = None).is_some()
+    }
+
+    fn trial_of(&mut self, epoch: u64) -> Option<&mut Trial> {
+        self.trial.as_mut().filter(|trial| trial.entry.epoch() == epoch)
+    }
+
+    /// The claim of the request that tries the token of this epoch, which has not expired.
+    pub(crate) fn claim_of(&self, slot: &Slot, epoch: u64) -> Option<u64> {
+        let tries = |trial: &&Trial| trial.entry.epoch() == epoch && slot.may_hold(&trial.entry);
+        self.trial.as_ref().filter(tries)?.claimed
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
     /// the request had been refused with an older one. Returns the token if it was on trial: it
     /// belongs into service now.
-    pub(crate) fn accepted(&mut self, epoch: u64, refused: bool) -> Option<Arc<Entry>> {
-        if refused {
-            self.spacing.helped();
-        }
-        let trial = self.trial.take_if(|trial| trial.entry.epoch() == epoch)?;
+    pub(crate) fn accepted(
+        &mut self,
+        epoch: u64,
+        refused: bool,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
+        let Some(trial) = self.trial.take_if(|trial| trial.entry.epoch() == epoch) else {
+            if refused {
+                self.spacing.helped();
+            }
+            return None;
+        };
+        // It is the token that was refused, so no renewal has helped. If one path refuses it, and
+        // another accepts it, the next refusal must not take it out of service again.
         self.refused = None;
-        self.spacing.helped();
+        self.spacing.not_quiet(now);
+        self.spacing.in_service(now);
         Some(trial.entry)
     }
 }
+
+/// How long after a refusal another request may try a refused token: this, or the interval between
+/// renewals, for each request that was refused.
+const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
+
+const LONGEST_TRIAL: Duration = Duration::from_secs(30);

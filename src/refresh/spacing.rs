@@ -19,8 +19,11 @@ pub(crate) struct Spacing {
     renewed: Option<Instant>,
     /// Whether a renewal may have been in vain: nothing shows that it has helped.
     in_vain: bool,
-    /// When the last refusal arrived.
-    refused: Option<Instant>,
+    /// Whether the next renewal is planned already, because the last one was in vain.
+    planned: bool,
+    /// Since when no refusal has arrived: the last one, or a later moment before which no token could
+    /// be refused.
+    quiet_since: Option<Instant>,
 }
 
 /// What a refusal leads to.
@@ -48,8 +51,8 @@ impl Spacing {
         base: Duration,
     ) -> Step {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        let (quiet, elapsed) = (since(self.refused), since(self.renewed));
-        self.refused = Some(now);
+        let (quiet, elapsed) = (since(self.quiet_since), since(self.renewed));
+        self.quiet_since = Some(now);
         let spacing = self.spacing(interval, base);
         if quiet.is_some_and(|quiet| quiet >= spacing.max(QUIET)) {
             self.renewals = 0;
@@ -65,11 +68,25 @@ impl Spacing {
 
     /// Notes a renewal that gave the refused token again. Returns how long to wait for the next.
     pub(crate) fn given_again(&mut self, now: Instant, interval: Duration) -> Duration {
-        self.renewed = Some(now);
+        (self.renewed, self.planned) = (Some(now), true);
         let pause = self.spacing(interval, interval);
         self.renewals = self.renewals.saturating_add(1);
         self.in_vain = true;
         pause
+    }
+
+    /// Notes a moment up to which the time was not quiet: a refusal arrived while its token is being
+    /// renewed, or a token is in service again. Without a token in service there are no refusals.
+    pub(crate) fn not_quiet(&mut self, now: Instant) {
+        self.quiet_since = self.quiet_since.map(|_| now);
+    }
+
+    /// Notes that a token is in service. If a renewal was planned for that, the next one is counted
+    /// from here.
+    pub(crate) fn in_service(&mut self, now: Instant) {
+        if std::mem::take(&mut self.planned) {
+            self.renewed = Some(now);
+        }
     }
 
     /// Notes that a request that had been refused was accepted with a newer token.
@@ -82,12 +99,15 @@ impl Spacing {
         match self.renewals {
             0 => interval,
             renewals => {
-                let doubled = base.saturating_mul(1 << renewals.min(16)).min(LONGEST);
+                let doubled = base.max(SHORTEST).saturating_mul(1 << renewals.min(16)).min(LONGEST);
                 doubled.max(interval)
             }
         }
     }
 }
+
+/// The shortest spacing, whatever the settings say.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The longest spacing.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -168,6 +188,33 @@ mod tests {
         assert_eq!(spacing.refused(soon, false, SECOND, SECOND), Step::Wait);
         let later = soon + LONGEST;
         assert_eq!(spacing.refused(later, false, SECOND, SECOND), Step::Replace);
+    }
+
+    #[test]
+    fn f75_a_renewal_that_was_planned_counts_when_its_token_comes() {
+        let (mut spacing, now) = (Spacing::default(), Instant::now());
+        assert_eq!(spacing.refused(now, false, SECOND, SECOND), Step::Replace);
+        let pause = spacing.given_again(now, SECOND);
+        spacing.in_service(now + pause);
+        let mut at = |seconds| spacing.refused(now + SECOND * seconds, false, SECOND, SECOND);
+        assert_eq!((at(5), at(6)), (Step::Wait, Step::Renew));
+        // One that was not planned does not count.
+        spacing.helped();
+        spacing.in_service(now + SECOND * 20);
+        let at = now + SECOND * 20;
+        assert_eq!(spacing.refused(at, false, SECOND, SECOND), Step::Replace);
+    }
+
+    // A token that was out of service for a minute was refused again at once, and was taken out of
+    // service again, as if the minute had been quiet.
+    #[test]
+    fn f75_time_in_which_no_token_could_be_refused_is_not_quiet() {
+        let (mut spacing, now) = (Spacing::default(), Instant::now());
+        assert_eq!(spacing.refused(now, false, SECOND, SECOND), Step::Replace);
+        spacing.not_quiet(now + SECOND * 60);
+        assert_eq!(spacing.refused(now + SECOND * 61, false, SECOND, SECOND), Step::Renew);
+        spacing.not_quiet(now + SECOND * 100);
+        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Replace);
     }
 
     #[test]

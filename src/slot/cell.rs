@@ -108,6 +108,11 @@ impl Slot {
         self.current.store(Some(entry));
     }
 
+    /// Returns whether an entry that is out of service could be put into it: it has not expired.
+    pub(crate) fn may_hold(&self, entry: &Entry) -> bool {
+        !entry.validity().expires.remaining(self.clock.now()).is_zero()
+    }
+
     /// The slot's number: no other slot of this process has it.
     #[cfg(feature = "pool")]
     pub(crate) fn number(&self) -> u64 {

@@ -220,6 +220,75 @@ async fn f75_a_token_that_is_renewed_in_service_is_refused_to_nobody() {
     assert_eq!(source.count(), 3);
 }
 
+/// A bad path and a good one, each asked once a second, as long as this. Returns how many good requests
+/// waited in the second half.
+async fn stalled_later(tokens: &TokenHandle, seconds: u64, period: Duration) -> usize {
+    let below = tower::ServiceExt::boxed_clone(one_bad_path(Some(INVALID)));
+    let client = layer(tokens).layer(below);
+    let start = Instant::now();
+    let mut goods = tokio::task::JoinSet::new();
+    while start.elapsed() < secs(seconds) {
+        let (bad, good) = (client.clone(), client.clone());
+        tokio::spawn(async move { send(&bad, get("https://api.example/bad")).await });
+        tokio::task::yield_now().await;
+        let late = start.elapsed() > secs(seconds) / 2;
+        goods.spawn(async move {
+            let started = Instant::now();
+            let outcome = send(&good, get("https://api.example/good")).await;
+            late && (outcome.is_err() || !started.elapsed().is_zero())
+        });
+        sleep(period).await;
+    }
+    goods.join_all().await.into_iter().filter(|stalled| *stalled).count()
+}
+
+// The time in which the authorization server did not answer counted as quiet, so that the new token's
+// first refusal took it out of service, and every other path waited again.
+#[tokio::test(start_paused = true)]
+async fn f75_a_slow_renewal_is_no_quiet_time() {
+    let source = Script::new(Step::Take(millis(29_800), Box::new(Step::Token(HOUR * 24))));
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    let stalled = stalled_later(&tokens, 1200, millis(700)).await;
+    assert_eq!(stalled, 0, "{stalled} good requests waited");
+
+    let source = Script::tokens(HOUR * 24);
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    source.then((0..8).map(|_| crate::common::script::fail(tower_oauth::ErrorKind::Server)));
+    source.then([Step::Take(millis(29_000), Box::new(Step::Token(HOUR)))]);
+    let stalled = stalled_later(&tokens, 600, secs(1)).await;
+    assert_eq!(stalled, 0, "{stalled} good requests waited");
+}
+
+// Refusals that came while the token was renewed asked for another renewal each time, which was made
+// at once if the source gave the same token again.
+#[tokio::test(start_paused = true)]
+async fn f75_refusals_during_a_renewal_ask_for_no_other_one() {
+    let source = Script::tokens(HOUR);
+    let renewing = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let events = renewing.clone();
+    let tokens = TokenHandle::builder(source.clone())
+        .observer(move |event: &tower_oauth::observe::Event<'_>| {
+            let is_renewing = matches!(event, tower_oauth::observe::Event::Renewing { .. });
+            events.fetch_add(usize::from(is_renewing), std::sync::atomic::Ordering::Relaxed);
+        })
+        .spawn();
+    tokens.ready().await.unwrap();
+    assert_eq!(tokens.reject(1), Rejection::Accepted);
+    let epoch = tokens.token().await.unwrap().epoch();
+    sleep(secs(2)).await;
+    source.then([Step::Take(secs(1), Box::new(Step::Again(HOUR)))]);
+    for _ in 0..5 {
+        assert_eq!(tokens.reject(epoch), Rejection::Renewing);
+        sleep(millis(150)).await;
+    }
+    sleep(secs(3)).await;
+    assert_eq!(tokens.current().unwrap().epoch(), epoch, "the source gave it again");
+    assert_eq!(source.count(), 3);
+    assert_eq!(renewing.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
 /// A renewal that failed left the refused token in service for the rest of its life: the failure stood for
 /// a renewal under way.
 #[tokio::test(start_paused = true)]

@@ -8,21 +8,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth::Error;
 
 use crate::{
-    api::{self, ApiError, LONGEST_ANSWER, LONGEST_BUSY, ORIGIN},
+    api::{self, ApiError, ORIGIN, STRICT},
     canary,
     ledger::{Invariant, Key, NUMBERS, Outcome, Terms},
+    upload::{Torn, Upload},
     world::World,
 };
 
-pub(crate) type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<()>, BoxError>;
+pub(crate) type Client = BoxCloneSyncService<Request<Upload>, Response<()>, BoxError>;
 
 /// Whom a request goes through.
 pub(crate) struct Caller {
@@ -32,6 +31,8 @@ pub(crate) struct Caller {
     pub(crate) key: Key,
     /// How often the layer may send a request.
     pub(crate) sends: usize,
+    /// The layer records bodies while they are sent.
+    pub(crate) streams: bool,
     /// How long it waits for a token.
     pub(crate) wait: Duration,
     /// The number of the next request.
@@ -65,8 +66,12 @@ impl Caller {
             _ => Patience::Endless,
         };
         let foreign = self.world.befalls(0.03);
-        let uri = if foreign { api::FOREIGN } else { ORIGIN };
-        let (status, location) = self.send(Uri::from_static(uri), foreign, patience).await?;
+        let uri = match foreign {
+            true => api::FOREIGN.to_owned(),
+            false if self.world.befalls(0.3) => format!("{ORIGIN}{STRICT}"),
+            false => ORIGIN.to_owned(),
+        };
+        let (status, location) = self.send(uri.parse().unwrap(), foreign, patience).await?;
         if let Some(location) = location {
             // As a redirect follower above the layer does.
             self.send(location, true, Patience::Endless).await;
@@ -84,23 +89,28 @@ impl Caller {
         let mut request = Request::post(uri)
             .header("x-request", id)
             .header("x-key", self.key)
-            .body(Full::new(Bytes::from(api::content(id))))
+            .body(Upload::draw(&self.world.fork(), id))
             .unwrap();
         if let Patience::For(_) = patience {
             request.headers_mut().insert("x-impatient", 1.into());
         }
-        // Each wait, becoming ready and answering twice; and becoming ready before.
-        let busy = Duration::from_secs_f64(LONGEST_BUSY);
-        let within = (self.wait + busy + Duration::from_secs_f64(LONGEST_ANSWER)) * 2 + self.wait;
-        let within = match patience {
-            Patience::For(time) => within.min(time),
-            _ => within,
+        let terms = Terms {
+            patience: match patience {
+                Patience::For(time) => Some(time),
+                Patience::Endless | Patience::Polls(_) => None,
+            },
+            wait: self.wait,
+            foreign,
+            sends: if foreign { 1 } else { self.sends },
+            streams: self.streams,
         };
-        let terms =
-            Terms { within: within + SLACK, foreign, sends: if foreign { 1 } else { self.sends } };
         self.world.ledger().started(id, self.instance, terms);
         let mut client = self.client.clone();
-        let exchange = async move { client.ready().await?.call(request).await };
+        let exchange = async move {
+            client.ready().await?;
+            self.world.ledger().called(id);
+            client.call(request).await
+        };
         let outcome = match patience {
             Patience::Endless => Some(exchange.await),
             Patience::For(time) => timeout(time, exchange).await.ok(),
@@ -127,7 +137,9 @@ impl Caller {
     fn judge(&self, id: u64, error: &BoxError) -> Outcome {
         let mut text = format!("{error} {error:?}");
         let mut next = error.source();
+        let mut torn = false;
         while let Some(cause) = next {
+            torn |= cause.is::<Torn>();
             text = format!("{text} {cause} {cause:?}");
             next = cause.source();
         }
@@ -139,6 +151,7 @@ impl Caller {
         }
         match error.downcast_ref::<ApiError>() {
             Some(ApiError(attempt)) => Outcome::Below(*attempt),
+            None if torn => Outcome::Body,
             None => Outcome::Unknown,
         }
     }
@@ -157,5 +170,3 @@ async fn polled<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     })
     .await
 }
-
-const SLACK: Duration = Duration::from_millis(50);

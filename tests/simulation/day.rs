@@ -117,7 +117,8 @@ fn cast(world: &World) -> Cast {
     let lifetimes = [120, 600, 900, 1800, 3600, 7200].map(Duration::from_secs);
     for key in 0..KEYS {
         let grace = ROTATING.contains(&key).then(|| dice.pick(&grace));
-        let terms = Terms { lifetime: dice.pick(&lifetimes), grace };
+        let repeats = REPEATED.contains(&key) && dice.chance(0.5);
+        let terms = Terms { lifetime: dice.pick(&lifetimes), grace, repeats };
         world.ledger().say(format!("key {key}: {terms:?}"));
         book.register(key, terms);
     }
@@ -142,6 +143,8 @@ fn cast(world: &World) -> Cast {
 
 /// The keys of clients with a refresh token.
 const ROTATING: [Key; 3] = [1, 3, 5];
+/// Those whose tokens may be given again: of clients that have no store.
+const REPEATED: [Key; 6] = [0, 2, 6, 7, 8, 9];
 const FIRST_TENANT: Key = 6;
 const KEYS: usize = 10;
 /// When all faults are over; the day goes on for an hour and a half.

@@ -8,17 +8,41 @@ use tower_oauth::{ErrorKind, State};
 use crate::{
     caller::Caller,
     day::Cast,
-    ledger::{Invariant, Times},
+    ledger::{Invariant, Key, Times},
     process::Seat,
     world::World,
 };
 
 pub(crate) async fn on_seat(world: World, seat: Arc<Seat>) {
-    go_on(&world, || seat.spawn_request()).await;
+    let (other, key) = (world.fork(), seat.key);
+    let send = || seat.spawn_request();
+    tokio::join!(go_on(&world, send), insist(&other, key, send));
 }
 
 pub(crate) async fn on_tenant(world: World, cast: Arc<Cast>, tenant: usize) {
-    go_on(&world, || cast.tenants.spawn_request(tenant)).await;
+    let (other, key) = (world.fork(), cast.tenants.callers[tenant].key);
+    let send = || cast.tenants.spawn_request(tenant);
+    tokio::join!(go_on(&world, send), insist(&other, key, send));
+}
+
+/// Sends requests at a steady pace while tokens are refused that are good.
+async fn insist(world: &World, key: Key, send: impl Fn()) {
+    let dice = world.dice();
+    while !world.is_calm() {
+        if world.refuses_in_vain(key) {
+            let gap = dice.seconds(0.2, 29.0);
+            for _ in 0..dice.pick(&[30, 60, 120, 400]) {
+                send();
+                sleep(gap.mul_f64(0.8 + 0.2 * dice.part())).await;
+                if world.is_calm() {
+                    return;
+                }
+            }
+            sleep(dice.gap(Duration::from_secs(900))).await;
+        } else {
+            sleep(Duration::from_secs(60)).await;
+        }
+    }
 }
 
 async fn go_on(world: &World, send: impl Fn()) {
@@ -81,15 +105,19 @@ pub(crate) async fn calm(world: &World, cast: &Cast) {
             callers.chain(cast.tenants.callers.iter().map(Caller::next)).collect();
         for caller in callers {
             if cast.book.is_alive(caller.key) {
-                check_serves(world, &caller, begun).await;
+                check_serves(world, cast, &caller, begun).await;
             }
         }
     }
 }
 
-async fn check_serves(world: &World, caller: &Caller, begun: Times) {
+async fn check_serves(world: &World, cast: &Cast, caller: &Caller, begun: Times) {
+    let good = world.ledger().good(caller.instance);
+    let good = good.filter(|serial| cast.book.is_good(*serial, world.now().boot));
+    let sent = world.now();
     let status = caller.request().await;
     let now = world.now();
+    world.ledger().served_in_calm(caller.instance, good, status, now.at - sent.at);
     let pending = world.ledger().pending_until(caller.instance);
     let since = begun.at.max(world.ledger().instances[caller.instance].recovers_from);
     // Boot time runs ahead by what the machine has slept.
@@ -109,8 +137,11 @@ fn check_says_so(world: &World, seat: &Seat) {
     let ended = status
         .error()
         .is_some_and(|error| error.kind() == ErrorKind::InvalidGrant && error.needs_user());
+    // One that was told to wait has not asked yet.
+    let instance = process.caller.instance;
+    let pending = world.ledger().pending_until(instance) > world.now().boot;
     // The last token may outlive its grant.
-    let says_so = status.is_ready() || (ended && status.state() == State::Failed);
+    let says_so = status.is_ready() || pending || (ended && status.state() == State::Failed);
     world.require(Invariant::I9, says_so, || {
         format!("{} does not say that its grant has ended: {status:?}", process.caller.instance)
     });

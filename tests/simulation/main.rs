@@ -30,6 +30,7 @@ mod probe;
 mod process;
 mod store;
 mod tenants;
+mod upload;
 mod weather;
 mod world;
 

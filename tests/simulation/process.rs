@@ -111,8 +111,10 @@ impl Seat {
         };
         let client = self.client(&tokens);
         let sends = if let Replays::Never = self.replays { 1 } else { 2 };
+        let streams = matches!(self.replays, Replays::Buffers);
         let (world, key, wait) = (self.world.fork(), self.key, self.wait);
-        let caller = Caller { world, client, instance, key, sends, wait, number: 0.into() };
+        let caller =
+            Caller { world, client, instance, key, sends, streams, wait, number: 0.into() };
         let process = Process { tokens, caller, life, requests: JoinSet::new() };
         self.world.ledger().say(format!("{instance} starts, for key {key}"));
         *self.process() = Some(process);
@@ -216,6 +218,10 @@ impl Seat {
         let mut process = self.process();
         let Some(process) = &mut *process else { return };
         while process.requests.try_join_next().is_some() {}
+        // Of those that wait at a handle, tokio decides which one tries a refused token.
+        if self.book.repeats(self.key) && !process.requests.is_empty() {
+            return;
+        }
         let caller = process.caller.next();
         process.requests.spawn(async move {
             caller.request().await;
@@ -245,8 +251,8 @@ pub(crate) fn note(world: &World, instance: usize, event: &Event<'_>) {
     let mut ledger = world.ledger();
     match *event {
         Event::Obtained { epoch, .. } => ledger.obtained(instance, epoch),
-        Event::Failed { holds_token, retry_in, .. } => {
-            ledger.failed(instance, holds_token, retry_in);
+        Event::Failed { reason, holds_token, retry_in, .. } => {
+            ledger.failed(instance, reason, holds_token, retry_in);
         }
         Event::Expired { epoch } => ledger.expired(instance, epoch),
         Event::Rejected { epoch } => ledger.rejected(instance, epoch),

@@ -17,6 +17,7 @@ use crate::{
     ledger::{Cause, Instance, Key, MOST_WAITING_FOR_TENANT},
     probe::{Life, Probe},
     process::{client_credentials, note},
+    upload::Upload,
     world::World,
 };
 
@@ -52,7 +53,7 @@ impl Tenants {
         .max_waiting_per_tenant(MOST_WAITING_FOR_TENANT)
         .tenant_observer(move |key, event: &Event<'_>| note(&seer, instance_of(*key), event))
         .spawn();
-        let tenant = |request: &Request<Full<Bytes>>| {
+        let tenant = |request: &Request<Upload>| {
             request.headers().get("x-key")?.to_str().ok()?.parse::<Key>().ok()
         };
         let layer = OAuthLayer::keyed(pool.clone(), ORIGIN.parse().unwrap(), tenant);
@@ -60,7 +61,8 @@ impl Tenants {
         let client = BoxCloneSyncService::new(client);
         let callers = keys.map(|key| {
             let (world, client, instance) = (world.fork(), client.clone(), instance_of(key));
-            Caller { world, client, instance, key, sends: 2, wait, number: 0.into() }
+            let (sends, streams) = (2, false);
+            Caller { world, client, instance, key, sends, streams, wait, number: 0.into() }
         });
         let callers = callers.collect();
         Self { world: world.clone(), pool, callers, requests: Mutex::default() }

@@ -32,6 +32,16 @@ pub(crate) enum Trouble {
     ApiRefuses,
     /// The same, without saying why.
     ApiRefusesMutely,
+    /// One of its paths refuses every token.
+    ApiRefusesOnePath,
+    ApiRefusesOnePathMutely,
+    /// It refuses each new token for a while.
+    ApiLags,
+    ApiLagsMutely,
+    /// Its challenges break the grammar.
+    ApiSloppy,
+    /// It takes minutes to answer now and then.
+    ApiLate,
     /// It wants more than a token has.
     ApiWantsMore,
     StoreDown,
@@ -42,7 +52,7 @@ pub(crate) enum Trouble {
     SourcePanics,
 }
 
-const ALL: [Trouble; 20] = [
+const ALL: [Trouble; 26] = [
     Trouble::IssuerDown,
     Trouble::IssuerHangs,
     Trouble::IssuerFlaky,
@@ -57,6 +67,12 @@ const ALL: [Trouble; 20] = [
     Trouble::ApiFlaky,
     Trouble::ApiRefuses,
     Trouble::ApiRefusesMutely,
+    Trouble::ApiRefusesOnePath,
+    Trouble::ApiRefusesOnePathMutely,
+    Trouble::ApiLags,
+    Trouble::ApiLagsMutely,
+    Trouble::ApiSloppy,
+    Trouble::ApiLate,
     Trouble::ApiWantsMore,
     Trouble::StoreDown,
     Trouble::StoreReadOnly,
@@ -89,7 +105,7 @@ impl Weather {
             let trouble = dice.pick(&ALL);
             let most = match trouble {
                 // Each of these costs many token requests.
-                Trouble::IssuerHasty | Trouble::ApiRefuses | Trouble::SourcePanics => 600.0,
+                Trouble::IssuerHasty | Trouble::SourcePanics => 600.0,
                 _ => 7200.0,
             };
             let from = end.mul_f64(dice.part());
@@ -97,7 +113,26 @@ impl Weather {
             let key = dice.chance(0.5).then(|| dice.below(keys));
             Spell { trouble, key, from, until }
         });
-        Self { spells: spells.collect(), end }
+        let mut spells: Vec<_> = spells.collect();
+        // Refusals that no renewal ends, for hours; the last ones until the calm.
+        for n in 0..USELESS_SPELLS {
+            let last = n < USELESS_SPELLS / 2;
+            let until = if last { end } else { end.mul_f64(dice.part()) };
+            let from = until.saturating_sub(dice.seconds(1800.0, 18_000.0));
+            let (trouble, key) = (dice.pick(&USELESS), Some(dice.below(keys)));
+            spells.push(Spell { trouble, key, from, until });
+        }
+        for trouble in [Trouble::ApiSloppy, Trouble::ApiLate] {
+            let from = end.mul_f64(dice.part());
+            let until = (from + dice.seconds(1800.0, 18_000.0)).min(end);
+            spells.push(Spell { trouble, key: None, from, until });
+        }
+        Self { spells, end }
+    }
+
+    /// Whether refusals of this key's tokens are of no use.
+    pub(crate) fn refuses_in_vain(&self, key: Key, at: Duration) -> bool {
+        USELESS.iter().any(|trouble| self.has(*trouble, key, at))
     }
 
     pub(crate) fn is_calm(&self, at: Duration) -> bool {
@@ -117,4 +152,13 @@ impl Weather {
     }
 }
 
-const SPELLS: usize = 24;
+const SPELLS: usize = 30;
+const USELESS_SPELLS: usize = 6;
+const USELESS: [Trouble; 6] = [
+    Trouble::ApiRefuses,
+    Trouble::ApiRefusesMutely,
+    Trouble::ApiRefusesOnePath,
+    Trouble::ApiRefusesOnePathMutely,
+    Trouble::ApiLags,
+    Trouble::ApiLagsMutely,
+];

@@ -90,6 +90,11 @@ impl World {
         here
     }
 
+    /// Whether an API refuses tokens of this key that are good.
+    pub(crate) fn refuses_in_vain(&self, key: Key) -> bool {
+        self.inner.weather.refuses_in_vain(key, self.inner.start.elapsed())
+    }
+
     /// Whether a rare thing happens now.
     pub(crate) fn befalls(&self, probability: f64) -> bool {
         !self.is_calm() && self.dice.chance(probability)
@@ -123,6 +128,12 @@ fn name(trouble: Trouble) -> &'static str {
         Trouble::ApiFlaky => "API flaky",
         Trouble::ApiRefuses => "API refuses",
         Trouble::ApiRefusesMutely => "API refuses mutely",
+        Trouble::ApiRefusesOnePath => "API refuses one path",
+        Trouble::ApiRefusesOnePathMutely => "API refuses one path mutely",
+        Trouble::ApiLags => "API lags",
+        Trouble::ApiLagsMutely => "API lags mutely",
+        Trouble::ApiSloppy => "API sloppy",
+        Trouble::ApiLate => "API late",
         Trouble::ApiWantsMore => "API wants more",
         Trouble::StoreDown => "store down",
         Trouble::StoreReadOnly => "store read-only",

@@ -55,6 +55,7 @@ struct Asked {
     key: Key,
     secret: String,
     refresh_token: Option<String>,
+    scope: String,
 }
 
 impl Issuer {
@@ -115,10 +116,12 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Option<Asked> {
     let secret = format!("s={secret}");
     let secret = form_urlencoded::parse(secret.as_bytes()).next()?.1.into_owned();
     let key = id.strip_prefix("client-")?.parse().ok()?;
-    let refresh_token = form_urlencoded::parse(body)
-        .find(|(name, _)| name == "refresh_token")
-        .map(|(_, value)| value.into_owned());
-    Some(Asked { key, secret, refresh_token })
+    let member = |wanted: &str| {
+        let (_, value) = form_urlencoded::parse(body).find(|(name, _)| name == wanted)?;
+        Some(value.into_owned())
+    };
+    let (refresh_token, scope) = (member("refresh_token"), member("scope").unwrap_or_default());
+    Some(Asked { key, secret, refresh_token, scope })
 }
 
 impl Service<Request<Full<Bytes>>> for Issuer {

@@ -7,6 +7,8 @@ use std::{
 
 use tower_oauth::observe::FetchReason;
 
+use super::refusals::Refusals;
+
 /// Whose credentials: no two share a token.
 pub(crate) type Key = usize;
 /// The number of a token.
@@ -25,19 +27,47 @@ pub(crate) struct Times {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) instance: usize,
-    pub(crate) deadline: Duration,
+    /// When its caller loses patience.
+    pub(crate) deadline: Option<Duration>,
+    /// How long it may wait for tokens and for the service below, in all.
+    pub(crate) wait: Duration,
     pub(crate) foreign: bool,
     pub(crate) most_sends: usize,
+    /// Its body is a stream, of which there is one.
+    pub(crate) streams: bool,
+    /// When the layer got it; before that, the service became ready.
+    pub(crate) called: Option<Duration>,
     pub(crate) sends: Vec<Sent>,
-    /// The token that was good when it began.
+    /// The token that was good then.
     pub(crate) held: Option<Serial>,
+    /// The caller's body has failed.
+    pub(crate) body_failed: bool,
+    /// The epoch that the answer to the first attempt must end.
+    pub(crate) ends: Option<u64>,
 }
 
 /// One time that it was sent.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) serial: Option<Serial>,
-    pub(crate) answered: bool,
+    /// Under which its holder knew it then.
+    pub(crate) epoch: Option<u64>,
+    pub(crate) at: Duration,
+    pub(crate) answered: Option<Duration>,
+    /// The status of the answer; 0: the connection broke.
+    pub(crate) status: u16,
+    /// The API has read its body to the end.
+    pub(crate) taken: bool,
+}
+
+/// What an answer says of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Says {
+    Nothing,
+    /// It is refused, without a reason.
+    Doubts,
+    /// It is refused: `invalid_token`.
+    Refuses,
 }
 
 /// How a request ended.
@@ -49,6 +79,8 @@ pub(crate) enum Outcome {
     Ours(&'static str),
     /// With the error of the service below, at this attempt or before one.
     Below(Option<usize>),
+    /// With the error of its body.
+    Body,
     /// With an error that nobody knows.
     Unknown,
     /// The caller lost interest.
@@ -65,6 +97,8 @@ pub(crate) struct Instance {
     /// It is a tenant, which a pool forgets when it is idle.
     pub(crate) pooled: bool,
     pub(crate) gone: bool,
+    /// Its handle was dropped; requests under way may still hold it.
+    pub(crate) left: bool,
     pub(crate) held: Option<Held>,
     pub(crate) fetched: Option<Held>,
     pub(crate) fetching: Option<Fetching>,
@@ -74,6 +108,9 @@ pub(crate) struct Instance {
     pub(crate) rejected: BTreeSet<Serial>,
     /// The epochs that an API refused, or that a test rejected.
     pub(crate) refused: BTreeSet<u64>,
+    pub(crate) refusals_seen: Refusals,
+    /// Since when (by Tokio's time) it has had each epoch.
+    pub(crate) since: BTreeMap<u64, Duration>,
     pub(crate) last_start: Option<Duration>,
     /// How long after that the next fetch may start.
     pub(crate) pace: Option<Duration>,
@@ -100,6 +137,8 @@ pub(crate) struct Held {
     /// knows its lifetime.
     pub(crate) asked: Duration,
     pub(crate) age: Duration,
+    /// Tokio's time when it came.
+    pub(crate) came: Duration,
     pub(crate) lifetime: Duration,
     pub(crate) refresh_in: Option<Duration>,
     /// The wall clock was moved since: less is known.
@@ -141,6 +180,8 @@ pub(crate) enum Cause {
     Unrefreshed,
     WallJump,
     Started,
+    /// A handle that was dropped, and that a request still holds, renewed its own token.
+    Left,
     Crashed,
     StoreTrouble,
     StepUp,

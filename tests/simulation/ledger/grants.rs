@@ -80,7 +80,8 @@ impl Ledger {
     pub(crate) fn left(&mut self, instance: usize) {
         self.say(format!("the handle of {instance} is dropped"));
         self.count("handle dropped");
-        let holder = &self.instances[instance];
+        let holder = &mut self.instances[instance];
+        holder.left = true;
         let (key, persisted) = (holder.key, holder.persisted);
         if persisted {
             self.forget_unsaved(key);

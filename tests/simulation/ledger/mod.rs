@@ -4,8 +4,10 @@
 //! the crate says of itself (its events) is checked against that. Nothing here draws or waits, so a
 //! bad history can be made up, and must be found; `tests` does that for every check.
 
+mod bodies;
 mod facts;
 mod grants;
+mod refusals;
 mod renewals;
 mod requests;
 mod tests;
@@ -18,7 +20,7 @@ use std::{
 };
 
 use facts::KeyFacts;
-pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Serial, Times, Token};
+pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Says, Serial, Times, Token};
 pub(crate) use renewals::Fetched;
 pub(crate) use requests::{MOST_WAITING, MOST_WAITING_FOR_TENANT, NUMBERS, Terms};
 

@@ -41,11 +41,20 @@ impl Ledger {
         let holder = &mut self.instances[instance];
         let (key, last) = (holder.key, holder.last_start.replace(now.boot));
         let initial = reason == FetchReason::Initial;
+        if holder.left && !holder.persisted {
+            // It lives as long as its last request, and has a token of its own.
+            self.credit(key, Cause::Started);
+            self.credit(key, Cause::Left);
+        }
+        let holder = &mut self.instances[instance];
         let idle = now.boot - holder.last_use > IDLE;
         let forgotten = holder.pooled && (holder.removed || idle);
         let gap = last.map_or(Duration::from_secs(3600), |last| now.boot - last);
         // As it was when the last one began.
-        let pace = holder.pace.replace(pace(holder.lifetime)).unwrap_or_default();
+        let current = pace(holder.lifetime);
+        let pace = holder.pace.replace(current).unwrap_or_default();
+        // A pool reckons with the token that it has by now.
+        let pace = if holder.pooled { pace.min(current) } else { pace };
         if initial && (forgotten || holder.lifetime.is_some()) {
             // A tenant that was forgotten has nothing any more, no pause either.
             (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
@@ -56,12 +65,23 @@ impl Ledger {
         holder.fetching =
             Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
         let restarts = initial && holder.lifetime.is_some();
+        let alone = self.leaves_alone_until(instance).filter(|_| !asked);
+        let holder = &mut self.instances[instance];
         let anew = restarts || (initial && forgotten);
         if restarts {
             holder.held = None;
             holder.lifetime = None;
             self.credit(key, Cause::Started);
         }
+        if anew {
+            self.forget_refusals(instance);
+        } else if alone.is_some() {
+            self.asks_once_more(instance);
+        }
+        let early = alone.filter(|from| !anew && now.boot + SLACK < *from);
+        self.require(I6, early.is_none(), || {
+            format!("{instance} asks {early:?} too soon after it was given its refused token")
+        });
         self.require(I5, !restarts || forgotten, || {
             format!("{instance} starts anew, and had no reason to be forgotten")
         });
@@ -110,6 +130,7 @@ impl Ledger {
         let Times { at, boot: started } = fetching.started;
         let asked = started + sent.unwrap_or(at).saturating_sub(at);
         self.brought(instance, fetched, asked, fetching.jumped);
+        self.note_given(instance, serial);
     }
 
     /// A source was told of a token that another process had stored.
@@ -132,6 +153,7 @@ impl Ledger {
             age,
             lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME),
             refresh_in,
+            came: self.now.at,
             jumped,
             failed: false,
         });
@@ -182,14 +204,22 @@ impl Ledger {
     }
 
     /// The crate says that a fetch has failed.
-    pub(crate) fn failed(&mut self, instance: usize, holds_token: bool, retry_in: Duration) {
+    pub(crate) fn failed(
+        &mut self,
+        instance: usize,
+        reason: FetchReason,
+        holds_token: bool,
+        retry_in: Duration,
+    ) {
         self.say(format!("{instance} failed, again in {retry_in:?}, holds one: {holds_token}"));
         let good = self.good(instance);
         self.require(I7, holds_token || good.is_none(), || {
             format!("{instance} gave up token {good:?}, which is good, after a failure")
         });
         let most = Duration::from_secs(3601);
-        self.require(I6, retry_in <= most, || format!("{instance} tries again in {retry_in:?}"));
+        // A step-up is not tried again; the renewal comes when it is due.
+        let bounded = reason == FetchReason::StepUp || retry_in <= most;
+        self.require(I6, bounded, || format!("{instance} tries again in {retry_in:?}"));
     }
 
     /// Until when (in boot time) an instance may wait, for what it was told.
@@ -197,7 +227,9 @@ impl Ledger {
         let holder = &self.instances[instance];
         // The least pause after a refusal is nine tenths of the longest.
         let slow = holder.slow_until.map(|until| until + Duration::from_secs(60));
-        slow.max(holder.told_until).unwrap_or_default()
+        // A refused token that the source gave again is tried after the next renewal.
+        let alone = self.leaves_alone_until(instance);
+        slow.max(holder.told_until).max(alone).unwrap_or_default()
     }
 
     /// A token request has arrived.
@@ -264,6 +296,20 @@ impl Ledger {
         serial
     }
 
+    /// The server gives a token that it has issued before. Its holder knows only how long it lives
+    /// from now on, and may renew it from `due` after now on.
+    pub(crate) fn repeated(&mut self, serial: Serial, due: Duration) {
+        self.say(format!("token {serial} is given once more"));
+        self.count("given once more");
+        let token = &mut self.tokens[serial];
+        token.due = token.due.min(self.now.boot + due);
+        let (key, due) = (token.key, token.due);
+        let facts = self.keys.entry(key).or_default();
+        if facts.last == Some(serial) {
+            facts.due = facts.due.min(due);
+        }
+    }
+
     /// All who should know a token do: there is no reason for another one before it is due.
     pub(super) fn arrived(&mut self, serial: Serial) {
         let Token { key, arrived, early, due, .. } = self.tokens[serial];
@@ -286,7 +332,7 @@ impl Ledger {
             credit.map(|credit| facts.credits.remove(credit));
         }
         facts.credits.retain(|(at, cause)| {
-            let stays = *cause == Cause::Unrefreshed;
+            let stays = matches!(cause, Cause::Unrefreshed | Cause::Left);
             stays || *at > arrived || (lasts(*cause) && *at + TROUBLE_LASTS > arrived)
         });
     }
@@ -302,7 +348,7 @@ fn pace(lifetime: Option<Duration>) -> Duration {
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
 /// After how long without use a pool may forget a tenant, to the half minute.
-const IDLE: Duration = Duration::from_secs(3600 - 31);
+pub(super) const IDLE: Duration = Duration::from_secs(3600 - 31);
 /// How long such a thing may lead to a fetch.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

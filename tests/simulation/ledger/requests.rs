@@ -5,35 +5,59 @@ use std::time::Duration;
 use super::{
     Invariant::{I1, I2, I4, I7, I10, I11},
     Ledger, Outcome, Request, Serial,
-    facts::Sent,
+    facts::{Says, Sent},
+    refusals::MIN_AGE,
+    renewals::IDLE,
 };
 use crate::canary;
 
 /// What a request may cost, as it begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// How long it may take in all.
-    pub(crate) within: Duration,
+    /// How long its caller lets it take, if the caller is impatient.
+    pub(crate) patience: Option<Duration>,
+    /// How long it may wait for tokens and for the service below, in all.
+    pub(crate) wait: Duration,
     pub(crate) foreign: bool,
     /// How often it may be sent.
     pub(crate) sends: usize,
+    /// Its body is a stream: a part that was read and not recorded is gone.
+    pub(crate) streams: bool,
 }
 
 impl Ledger {
     pub(crate) fn started(&mut self, id: u64, instance: usize, terms: Terms) {
         self.count("request");
         let now = self.now;
-        let held = self.good(instance);
         let request = Request {
             instance,
-            deadline: now.at + terms.within,
+            deadline: terms.patience.map(|patience| now.at + patience),
+            wait: if terms.foreign { Duration::ZERO } else { terms.wait },
             foreign: terms.foreign,
             most_sends: terms.sends,
+            streams: terms.streams,
+            called: None,
             sends: Vec::new(),
-            held,
+            held: None,
+            body_failed: false,
+            ends: None,
         };
         self.requests.insert(id, request);
         self.say(format!("request {id} of {instance} starts"));
+    }
+
+    /// The layer gets a request.
+    pub(crate) fn called(&mut self, id: u64) {
+        let Some(instance) = self.requests.get(&id).map(|request| request.instance) else { return };
+        let held = self.good(instance).filter(|_| !self.may_be_forgotten(instance));
+        let request = self.requests.get_mut(&id).expect("it is there");
+        (request.called, request.held) = (Some(self.now.at), held);
+    }
+
+    /// Whether a pool may have forgotten a tenant because it was idle.
+    fn may_be_forgotten(&self, instance: usize) -> bool {
+        let holder = &self.instances[instance];
+        holder.pooled && (holder.removed || self.now.boot - holder.last_use > IDLE)
     }
 
     fn used(&mut self, instance: usize) {
@@ -60,9 +84,20 @@ impl Ledger {
             self.require(I1, false, || format!("request {id} is sent after its end"));
             return 0;
         };
-        request.sends.push(Sent { serial, answered: false });
-        let (attempt, most, instance) =
-            (request.sends.len() - 1, request.most_sends, request.instance);
+        let (instance, most) = (request.instance, request.most_sends);
+        let epochs = &self.instances[instance].epochs;
+        let epoch = serial.and_then(|serial| epochs.get(&serial).copied());
+        let at = self.now.at;
+        let sent = Sent { serial, epoch, at, answered: None, status: 0, taken: false };
+        request.sends.push(sent);
+        let attempt = request.sends.len() - 1;
+        let broken = request.streams && request.body_failed;
+        self.require(I1, !broken, || format!("request {id} is sent again, and its body failed"));
+        self.check_ended(id);
+        if attempt == 0 {
+            self.check_stall(id);
+        }
+        let request = &self.requests[&id];
         let as_asked = foreign == request.foreign;
         self.require(I4, as_asked, || format!("request {id} went to another origin"));
         self.require(I1, attempt < most, || format!("request {id} is sent {} times", attempt + 1));
@@ -72,15 +107,20 @@ impl Ledger {
         self.used(instance);
         self.require(I2, serial.is_some(), || format!("request {id} is sent without a token"));
         if let Some(serial) = serial {
-            self.check_token(id, instance, serial);
+            let tries = self.tries(id, instance, serial);
+            self.check_token(id, instance, serial, tries);
             let sends = &self.requests[&id].sends;
-            let same = attempt > 0 && sends[attempt - 1].serial == Some(serial);
-            self.require(I1, !same, || format!("request {id} is sent again with the same token"));
+            // Under another epoch it is one that an API takes after all.
+            let before = |sent: &Sent| sent.serial == Some(serial) && sent.epoch == epoch;
+            let same = attempt > 0 && before(&sends[attempt - 1]);
+            self.require(I1, !same || tries, || {
+                format!("request {id} is sent again with the same token")
+            });
         }
         attempt
     }
 
-    fn check_token(&mut self, id: u64, instance: usize, serial: Serial) {
+    fn check_token(&mut self, id: u64, instance: usize, serial: Serial, tries: bool) {
         let (holder, token, now) = (&self.instances[instance], &self.tokens[serial], self.now.boot);
         let (key, other) = (holder.key, token.key);
         let epoch = holder.epochs.get(&serial).copied();
@@ -91,7 +131,7 @@ impl Ledger {
         self.require(I10, key == other, || {
             format!("request {id} of key {key} has a token of key {other}")
         });
-        self.require(I2, !invalid, || {
+        self.require(I2, tries || !invalid, || {
             format!("request {id} has token {serial} ({epoch:?}), invalid up to {up_to}")
         });
         self.require(I2, now < expires, || {
@@ -100,19 +140,42 @@ impl Ledger {
     }
 
     /// The API has answered an attempt, or broken the connection.
-    pub(crate) fn answered(&mut self, id: u64, attempt: usize, status: u16, refuses: bool) {
+    pub(crate) fn answered(&mut self, id: u64, attempt: usize, status: u16, says: Says) {
         self.say(format!("attempt {attempt} of request {id} is answered with {status}"));
+        let now = self.now.at;
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(sent) = request.sends.get_mut(attempt) else { return };
-        sent.answered = true;
-        let (serial, holder) = (sent.serial, &mut self.instances[request.instance]);
-        if refuses && let Some(epoch) = serial.and_then(|serial| holder.epochs.get(&serial)) {
-            holder.refused.insert(*epoch);
+        (sent.answered, sent.status) = (Some(now), status);
+        let (serial, epoch, instance) = (sent.serial, sent.epoch, request.instance);
+        if let Some(epoch) = epoch.filter(|_| says != Says::Nothing) {
+            let says = match says {
+                Says::Doubts if self.age(instance, epoch) >= MIN_AGE => Says::Refuses,
+                says => says,
+            };
+            let held = self.instances[instance].held;
+            if held.is_some_and(|held| held.epoch > epoch) {
+                self.count("late refusal");
+            }
+            let ends = attempt == 0 && self.must_end(instance, epoch, says);
+            self.note_refusal(instance, epoch);
+            if says == Says::Refuses {
+                self.instances[instance].refused.insert(epoch);
+            }
+            if let Some(request) = self.requests.get_mut(&id).filter(|_| ends) {
+                request.ends = Some(epoch);
+            }
+        }
+        let accepts = !matches!(status, 0 | 400 | 401 | 403 | 407 | 408 | 425 | 429 | 500..);
+        if let Some(serial) = serial.filter(|_| accepts) {
+            self.note_acceptance(id, instance, serial, attempt > 0);
         }
     }
 
     pub(crate) fn ended(&mut self, id: u64, outcome: Outcome) {
         self.say(format!("request {id} ends: {outcome:?}"));
+        if let Outcome::Answer { .. } = outcome {
+            self.check_ended(id);
+        }
         let Some(request) = self.requests.remove(&id) else {
             // It ended in the moment in which its process did.
             let instance = usize::try_from(id / NUMBERS).unwrap_or_default();
@@ -125,17 +188,26 @@ impl Ledger {
         if let Outcome::Ours(_) = outcome {
             self.used(request.instance);
         }
-        let late = now.at.saturating_sub(request.deadline);
-        self.require(I1, late.is_zero(), || format!("request {id} ends {late:?} too late"));
+        let late = request.deadline.map_or(Duration::ZERO, |end| now.at.saturating_sub(end));
+        self.require(I1, late <= SLACK, || format!("request {id} ends {late:?} too late"));
+        self.check_budget(&request, id);
         let last = request.sends.len().checked_sub(1);
         match outcome {
             Outcome::Answer { attempt, status } => {
                 self.count("answer");
-                let right = Some(attempt) == last && request.sends[attempt].answered;
-                self.require(I1, right, || {
+                // The refusal stays the answer if the connection breaks when it is sent again.
+                let broke = |last: usize| attempt + 1 == last && request.sends[last].is_broken();
+                let right = last.is_some_and(|last| attempt == last || broke(last));
+                let sent = request.sends.get(attempt);
+                let answered = sent.is_some_and(|sent| sent.answered.is_some());
+                self.require(I1, right && answered, || {
                     format!(
                         "request {id} has the answer {status} to attempt {attempt}, not {last:?}"
                     )
+                });
+                let stored = sent.is_some_and(|sent| sent.taken) && !request.body_failed;
+                self.require(I1, status != 200 || stored, || {
+                    format!("request {id} has the answer 200, and its body was not taken")
                 });
             }
             Outcome::Ours(kind) => {
@@ -158,6 +230,12 @@ impl Ledger {
                 let right = attempt.is_none() || attempt == last;
                 self.require(I1, right, || format!("request {id} has the error of {attempt:?}"));
             }
+            Outcome::Body => {
+                self.count("error of the body");
+                self.require(I1, request.body_failed, || {
+                    format!("request {id} has the error of its body, which has not failed")
+                });
+            }
             Outcome::Unknown => {
                 self.require(I1, false, || format!("request {id} ends with an untyped error"));
             }
@@ -176,6 +254,14 @@ impl Ledger {
     }
 }
 
+impl Sent {
+    fn is_broken(&self) -> bool {
+        self.answered.is_some() && self.status == 0
+    }
+}
+
+/// What timers may be late by.
+const SLACK: Duration = Duration::from_millis(20);
 /// The heartbeat of a pool's keeper.
 const KEEPER_WAKES: Duration = Duration::from_secs(31);
 /// The numbers of an instance's requests begin with its own.

@@ -24,6 +24,7 @@ impl Ledger {
             return self.require(I2, false, what);
         };
         holder.epochs.insert(fetched.serial, epoch);
+        holder.since.entry(epoch).or_insert(fetched.came);
         holder.held = Some(super::facts::Held { epoch, ..fetched });
         holder.removed = false;
         holder.lifetime = Some(fetched.lifetime);
@@ -31,6 +32,7 @@ impl Ledger {
         holder.slow_until = None;
         let up_to = holder.invalid_up_to;
         let back = holder.rejected.contains(&fetched.serial);
+        self.note_service(instance);
         self.require(I2, !back, || {
             format!("{instance} has token {} again, which it has rejected", fetched.serial)
         });
@@ -63,6 +65,7 @@ impl Ledger {
             format!("{instance} discards {epoch}, but its token is {current:?}")
         });
         self.credit_rejection(key, serial);
+        self.renews_refused(instance, true);
     }
 
     /// The crate renews a refused token, which stays in service meanwhile.
@@ -79,6 +82,7 @@ impl Ledger {
             format!("{instance} renews {epoch}, but its token is {current:?}")
         });
         self.credit_rejection(key, serial);
+        self.renews_refused(instance, false);
     }
 
     /// For each token once, however many processes have it.
@@ -93,6 +97,7 @@ impl Ledger {
     pub(crate) fn rejecting(&mut self, instance: usize, epoch: u64) {
         self.say(format!("somebody rejects {epoch} at {instance}"));
         self.instances[instance].refused.insert(epoch);
+        self.note_refusal(instance, epoch);
     }
 
     /// The crate took an expired token out.

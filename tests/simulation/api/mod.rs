@@ -1,5 +1,9 @@
 //! The protected API, and every other server that a request may reach.
 
+mod challenge;
+mod fate;
+mod visit;
+
 use std::{
     fmt,
     future::Future,
@@ -9,14 +13,17 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Collected};
 use tokio::time::{Sleep, sleep};
 use tower::Service;
+
+use challenge::Refusal;
+use fate::{Asked, Fate};
+use visit::{Read, Reads, Visit};
 
 use crate::{
     canary,
     issuer::Book,
-    ledger::{Cause, Invariant, Key},
+    ledger::{Cause, Invariant, Says},
     weather::Trouble,
     world::World,
 };
@@ -41,55 +48,9 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// What becomes of one request.
-enum Fate {
-    Served,
-    Refused(StatusCode, Option<&'static str>),
-    Redirected,
-    Broken,
-    Hangs,
-}
-
 impl Api {
     pub(crate) fn new(world: &World, book: &Book) -> Self {
         Self { world: world.clone(), book: book.clone(), ready: false, busy: None }
-    }
-
-    fn fate(&self, key: Key, is_good: bool, may_hang: bool) -> Fate {
-        let world = &self.world;
-        let refused = |text| Fate::Refused(StatusCode::UNAUTHORIZED, Some(text));
-        if world.has(Trouble::ApiDown, key) {
-            return Fate::Broken;
-        }
-        if !is_good {
-            return refused(INVALID_TOKEN);
-        }
-        if world.has(Trouble::ApiRefuses, key) {
-            return refused(INVALID_TOKEN);
-        }
-        if world.has(Trouble::ApiRefusesMutely, key) {
-            let mute = [None, Some("Bearer realm=\"r\""), Some("Basic realm=\"r\"")];
-            return Fate::Refused(StatusCode::UNAUTHORIZED, world.dice().pick(&mute));
-        }
-        if world.has(Trouble::ApiWantsMore, key) {
-            return Fate::Refused(StatusCode::FORBIDDEN, Some(INSUFFICIENT));
-        }
-        let flaky = world.has(Trouble::ApiFlaky, key) && world.dice().chance(0.5);
-        if !flaky && !world.befalls(0.02) {
-            return Fate::Served;
-        }
-        match world.dice().below(10) {
-            0 => Fate::Broken,
-            1 => refused(INVALID_TOKEN),
-            2 => Fate::Refused(StatusCode::UNAUTHORIZED, None),
-            3 => refused("Bearer realm=\"unterminated"),
-            4 => Fate::Refused(StatusCode::FORBIDDEN, Some(INSUFFICIENT)),
-            5 => Fate::Refused(StatusCode::FORBIDDEN, None),
-            6 => Fate::Refused(StatusCode::SERVICE_UNAVAILABLE, None),
-            7 => Fate::Redirected,
-            8 if may_hang => Fate::Hangs,
-            _ => Fate::Refused(StatusCode::INTERNAL_SERVER_ERROR, None),
-        }
     }
 }
 
@@ -103,7 +64,7 @@ impl<B> Service<Request<B>> for Api
 where
     B: Body + Send + 'static,
     B::Data: Send,
-    B::Error: fmt::Debug,
+    B::Error: Send,
 {
     type Response = Response<()>;
     type Error = ApiError;
@@ -147,43 +108,74 @@ where
         let serial = authorization
             .and_then(|value| value.strip_prefix("Bearer "))
             .and_then(|token| canary::number_of("at", token));
-        let may_hang = parts.headers.contains_key("x-impatient");
+        let asked = |good: bool| Asked {
+            key,
+            strict: parts.uri.path() == STRICT,
+            good: serial.filter(|_| good),
+            may_hang: parts.headers.contains_key("x-impatient"),
+        };
+        let (good, bad) = (asked(true), asked(false));
         let this = self.clone();
+        let mut visit = Visit::new(self.world.fork(), id, attempt, body);
         Box::pin(async move {
             let (world, dice) = (&this.world, this.world.dice());
-            let boot = world.now().boot;
-            let is_good = serial.is_some_and(|serial| this.book.is_good(serial, boot));
-            let fate = if foreign { Fate::Served } else { this.fate(key, is_good, may_hang) };
-            let served = matches!(fate, Fate::Served);
-            // One that refuses may do so from the header alone.
-            if served || dice.chance(0.5) {
-                let read = body.collect().await.map(Collected::to_bytes);
-                let whole = read.as_ref().is_ok_and(|read| **read == *content(id).as_bytes());
-                world.require(Invariant::I1, whole, || format!("request {id} has lost its body"));
+            let judged = || {
+                let boot = world.now().boot;
+                let is_good = serial.is_some_and(|serial| this.book.is_good(serial, boot));
+                Fate::draw(world, if is_good { good } else { bad })
+            };
+            let late = !foreign && world.has(Trouble::ApiLate, key) && dice.chance(0.3);
+            let at_last = late && dice.chance(0.5);
+            if at_last {
+                sleep(dice.seconds(20.0, LONGEST_LATE)).await;
             }
+            let fate = match judged() {
+                _ if foreign => Fate::Served,
+                Fate::Served if late && dice.chance(0.5) => {
+                    Fate::Refused(StatusCode::UNAUTHORIZED, challenge::INVALID_TOKEN)
+                }
+                fate => fate,
+            };
+            let reads = match fate {
+                Fate::Served => Reads::All,
+                // One that refuses may do so from the header alone, or anywhere in the body.
+                _ => dice.pick(&[Reads::Nothing, Reads::Frames(1 + dice.below(3)), Reads::All]),
+            };
+            let read = visit.read(reads).await;
             let slow = world.has(Trouble::ApiSlow, key);
             sleep(dice.seconds(0.005, if slow { LONGEST_ANSWER } else { 0.3 })).await;
-            let (status, challenge) = match fate {
-                Fate::Served => (StatusCode::OK, None),
-                Fate::Refused(status, challenge) => (status, challenge),
-                Fate::Redirected => (StatusCode::TEMPORARY_REDIRECT, None),
-                Fate::Broken => {
-                    world.ledger().answered(id, attempt, 0, false);
-                    return Err(ApiError(Some(attempt)));
-                }
+            if late && !at_last {
+                sleep(dice.seconds(20.0, LONGEST_LATE)).await;
+            }
+            let torn = read == Read::Torn;
+            let (status, refusal) = match fate {
+                // What it was to store is not there.
+                Fate::Served if torn => return Err(visit.breaks()),
+                Fate::Refused(..) if torn && dice.chance(0.5) => return Err(visit.breaks()),
+                Fate::Served => (StatusCode::OK, SILENT),
+                Fate::Refused(status, refusal) => (status, refusal),
+                Fate::Redirected => (StatusCode::TEMPORARY_REDIRECT, SILENT),
+                Fate::Broken => return Err(visit.breaks()),
                 Fate::Hangs => std::future::pending().await,
             };
-            if challenge == Some(INSUFFICIENT) {
+            if read == Read::Part && dice.chance(0.5) {
+                // As over a connection that is not told to stop.
+                tokio::spawn(async move { visit.read(Reads::All).await });
+            }
+            if status == StatusCode::FORBIDDEN && !refusal.lines.is_empty() {
                 world.ledger().credit(key, Cause::StepUp);
             }
-            let refuses = status == StatusCode::UNAUTHORIZED;
-            world.ledger().answered(id, attempt, status.as_u16(), refuses);
+            let says = match status {
+                StatusCode::UNAUTHORIZED => refusal.says,
+                _ => Says::Nothing,
+            };
+            world.ledger().answered(id, attempt, status.as_u16(), says);
             let mut response = Response::new(());
             *response.status_mut() = status;
             let headers = response.headers_mut();
             headers.insert("x-attempt", attempt.into());
-            if let Some(challenge) = challenge {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            for line in refusal.lines {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(line));
             }
             if status.is_redirection() {
                 headers.insert(header::LOCATION, HeaderValue::from_static(FOREIGN));
@@ -193,16 +185,13 @@ where
     }
 }
 
-/// What the body of a request says.
-pub(crate) fn content(id: u64) -> String {
-    format!("the body of request {id}, ").repeat(3)
-}
-
+const SILENT: Refusal = Refusal { lines: &[], says: Says::Nothing };
 pub(crate) const HOST: &str = "api.example";
 pub(crate) const ORIGIN: &str = "https://api.example";
+/// Where the API may refuse every token.
+pub(crate) const STRICT: &str = "/strict";
 pub(crate) const FOREIGN: &str = "https://evil.example/";
 /// The longest times in seconds.
-pub(crate) const LONGEST_BUSY: f64 = 5.0;
-pub(crate) const LONGEST_ANSWER: f64 = 10.0;
-const INVALID_TOKEN: &str = r#"Bearer realm="r", error="invalid_token""#;
-const INSUFFICIENT: &str = r#"Bearer error="insufficient_scope", scope="more""#;
+const LONGEST_BUSY: f64 = 5.0;
+const LONGEST_ANSWER: f64 = 10.0;
+const LONGEST_LATE: f64 = 240.0;
