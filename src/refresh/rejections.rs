@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -36,8 +36,8 @@ pub enum Rejection {
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
     spacing: Spacing,
-    /// The last token that was refused and taken out of service.
-    refused: Option<Given>,
+    /// The tokens that were refused and taken out of service, the last one first.
+    refused: VecDeque<Given>,
     trial: Option<Trial>,
     /// The token that stays in service while another one is fetched because of a refusal.
     renewing: Option<u64>,
@@ -112,8 +112,9 @@ impl Rejections {
                 (Rejection::Renewing, Some(Act::Renew))
             }
             Step::Replace if slot.take(epoch) => {
-                self.refused =
-                    Some(Given { token: entry.token().clone(), again: 0, replaced: false });
+                let token = entry.token().clone();
+                self.refused.push_front(Given { token, again: 0, replaced: false });
+                self.refused.truncate(REMEMBERED);
                 (Rejection::Accepted, Some(Act::Replace))
             }
             Step::Replace => (Rejection::Superseded, None),
@@ -135,12 +136,12 @@ impl Rejections {
         self.renewing = None;
         self.trial = None;
         let same = |given: &&mut Given| given.token.access_token() == token.access_token();
-        let Some(given) = self.refused.as_mut().filter(same) else {
-            if let Some(given) = self.refused.as_mut().filter(|given| !given.replaced) {
+        let Some(given) = self.refused.iter_mut().find(same) else {
+            if let Some(given) = self.refused.front_mut().filter(|given| !given.replaced) {
                 given.replaced = true;
                 self.spacing.not_quiet(now);
             }
-            self.spacing.published(now);
+            self.spacing.in_service(now);
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
@@ -207,8 +208,14 @@ impl Rejections {
         };
         // It is the token that was refused, so no renewal has helped. If one path refuses it, and
         // another accepts it, the next refusal must not take it out of service again.
-        self.refused = None;
-        self.spacing.restored(now);
+        let token = trial.entry.token().access_token();
+        self.refused.retain(|given| given.token.access_token() != token);
+        self.spacing.not_quiet(now);
+        self.spacing.in_service(now);
         Some(trial.entry)
     }
 }
+
+/// How many refused tokens are remembered. A store that could not be written may give an older one
+/// again than the last.
+const REMEMBERED: usize = 4;

@@ -75,16 +75,9 @@ impl Spacing {
         self.quiet_since = self.quiet_since.map(|_| now);
     }
 
-    /// Notes that the refused token is in service again, because a server accepted it after all.
-    pub(crate) fn restored(&mut self, now: Instant) {
-        self.not_quiet(now);
-        if self.planned {
-            self.renewed = Some(now);
-        }
-    }
-
-    /// Notes that a renewal gave a token. If it was a planned one, the next is counted from here.
-    pub(crate) fn published(&mut self, now: Instant) {
+    /// Notes that a token is in service. If a renewal was planned for that, the next one is counted
+    /// from here.
+    pub(crate) fn in_service(&mut self, now: Instant) {
         if std::mem::take(&mut self.planned) {
             self.renewed = Some(now);
         }
@@ -175,6 +168,21 @@ mod tests {
         assert_eq!(spacing.refused(soon, false, SECOND, SECOND), Step::Wait);
         let later = soon + LONGEST;
         assert_eq!(spacing.refused(later, false, SECOND, SECOND), Step::Replace);
+    }
+
+    #[test]
+    fn f75_a_renewal_that_was_planned_counts_when_its_token_comes() {
+        let (mut spacing, now) = (Spacing::default(), Instant::now());
+        assert_eq!(spacing.refused(now, false, SECOND, SECOND), Step::Replace);
+        let pause = spacing.in_vain(now, SECOND);
+        spacing.in_service(now + pause);
+        let mut at = |seconds| spacing.refused(now + SECOND * seconds, false, SECOND, SECOND);
+        assert_eq!((at(5), at(6)), (Step::Wait, Step::Renew));
+        // One that was not planned does not count.
+        spacing.helped();
+        spacing.in_service(now + SECOND * 20);
+        let at = now + SECOND * 20;
+        assert_eq!(spacing.refused(at, false, SECOND, SECOND), Step::Replace);
     }
 
     // A token that was out of service for a minute was refused again at once, and was taken out of

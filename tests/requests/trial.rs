@@ -197,6 +197,22 @@ async fn f77_a_refused_token_does_not_take_the_place_of_another_one() {
     assert_eq!(tokens.current().unwrap().access_token().expose(), "other");
 }
 
+// Only the last refused token was remembered: the one before it came back from a store that could not
+// be written in between.
+#[tokio::test(start_paused = true)]
+async fn f77_a_token_that_was_refused_before_the_last_one_stays_refused() {
+    let tokens = these(&["first", "second", "first", "third"], HOUR);
+    for name in ["first", "second"] {
+        let token = tokens.token().await.unwrap();
+        assert_eq!(token.access_token().expose(), name);
+        // So that the next refusal takes the token out of service.
+        sleep(secs(60)).await;
+        tokens.reject(token.epoch());
+        assert!(tokens.current().is_none());
+    }
+    assert_eq!(tokens.token().await.unwrap().access_token().expose(), "third");
+}
+
 #[cfg(feature = "pool")]
 #[tokio::test(start_paused = true)]
 async fn f77_a_tenants_refused_token_is_tried_by_one_request_and_comes_back() {
