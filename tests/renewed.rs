@@ -12,7 +12,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 use tower_oauth::{
-    Chain, Error, ErrorKind, FetchContext, Replaceable, TokenHandle, TokenSet, TokenSource,
+    Chain, Error, ErrorKind, FetchContext, Rejection, Replaceable, TokenHandle, TokenSet,
+    TokenSource,
     observe::{Event, FetchReason},
     source_fn,
 };
@@ -148,6 +149,55 @@ async fn a_token_that_is_heard_of_ends_a_pause_after_a_failure() {
     let status = tokens.status();
     assert!(status.is_ready() && status.failures() == 0 && status.error().is_none(), "{status:?}");
     assert_eq!(source.state().calls[0].1.reason, FetchReason::Initial);
+}
+
+// The renewal of a refused token waited for a pause to end, and was made for the token that another
+// process had obtained meanwhile.
+#[tokio::test(start_paused = true)]
+async fn f75_a_token_that_is_heard_of_ends_the_renewal_of_a_refused_one() {
+    let source = Source::new("mine", [Step::Wait, Step::Wait, Step::Token(SECOND * 20, "theirs")]);
+    let tokens = source.spawn();
+    tokens.ready().await.unwrap();
+    sleep(SECOND).await;
+    tokens.reject(1);
+    let epoch = tokens.token().await.unwrap().epoch();
+    sleep(SECOND * 2).await;
+    source.state().failing = Some(ErrorKind::InvalidClient);
+    assert_eq!(tokens.reject(epoch), Rejection::Renewing);
+    sleep(SECOND * 6).await;
+    // The next attempt is a minute away.
+    tokens.reject(epoch);
+    assert_eq!(source.count("Renewing"), 2);
+    source.state().failing = None;
+    sleep(SECOND * 300).await;
+    assert_eq!(current(&tokens).unwrap(), "theirs");
+    assert_eq!(source.state().fetched, 2);
+}
+
+/// Hears of a token that has no time left.
+struct Late(Source);
+
+impl TokenSource for Late {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        self.0.fetch(cx).await
+    }
+
+    async fn renewed(&self, cx: FetchContext) -> TokenSet {
+        self.0.renewed(cx).await.with_lifetime(Duration::ZERO)
+    }
+}
+
+// A hint that was late brought a token that had expired meanwhile, and it took the place of a good one.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_expired_when_it_is_heard_of_is_not_served() {
+    let source = Source::new("mine", [Step::Token(SECOND, "theirs")]);
+    let tokens = TokenHandle::spawn(Late(source.clone()));
+    tokens.ready().await.unwrap();
+    sleep(SECOND * 2).await;
+    assert_eq!(current(&tokens).unwrap(), "mine-1");
+    sleep(HOUR).await;
+    assert_eq!(current(&tokens).unwrap(), "mine-2");
+    assert_eq!(source.state().fetched, 2);
 }
 
 #[tokio::test(start_paused = true)]

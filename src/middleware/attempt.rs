@@ -1,8 +1,9 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http::header::AUTHORIZATION;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     http::{HttpRequest, HttpResponse},
     observe::Event,
-    refresh::Token,
+    refresh::{Token, can_wait},
     slot::Sharded,
 };
 
@@ -134,12 +135,10 @@ where
         };
         let Ok(mut token) = token else { return Ok(response) };
         let Some(mut request) = R::again(&kept)? else { return Ok(response) };
-        // The refusal is kept until there is a better answer. But where its unread body may be what
-        // the service below waits for, on a connection of HTTP/1.1, keeping it would keep both
-        // waiting.
-        let refusal = Some(response).filter(|refusal| !may_hold_connection(refusal));
+        // Kept until there is a better answer.
+        let mut refusal = Some(response);
         let or_refusal = |error: BoxError, refusal: Option<_>| refusal.ok_or(error);
-        match budget.ready(&mut service).await {
+        match patient(budget.ready(&mut service), &mut refusal).await {
             Ok(Readiness::AtOnce) => {}
             // Becoming ready may have taken longer than the token lives.
             Ok(Readiness::Later) => match tokens.latest(owner, token) {
@@ -157,7 +156,7 @@ where
             Ok(sent) => sent,
             Err(error) => return or_refusal(error.into(), refusal),
         };
-        response = match service.call(request).await {
+        response = match patient(service.call(request), &mut refusal).await {
             Ok(response) => response,
             Err(error) => {
                 // Unless it was the caller's own body that failed.
@@ -172,6 +171,22 @@ where
             note_acceptance(&context, &sent, &response, tried);
         }
     }
+}
+
+/// Waits for a step of a replay with the refusal in hand. Where the refusal's unread body may be what
+/// the service below waits for, on a connection of HTTP/1.1, it is dropped after a while: kept longer, it
+/// would keep both waiting.
+async fn patient<F: Future, P: HttpResponse>(step: F, refusal: &mut Option<P>) -> F::Output {
+    let mut step = pin!(step);
+    if refusal.as_ref().is_some_and(may_hold_connection) {
+        if can_wait().is_ok()
+            && let Ok(outcome) = timeout(PATIENCE, step.as_mut()).await
+        {
+            return outcome;
+        }
+        *refusal = None;
+    }
+    step.await
 }
 
 fn may_hold_connection(response: &impl HttpResponse) -> bool {
@@ -204,3 +219,6 @@ pub(super) fn authorize<T: Tokens>(
     let prover = Prover::prove(origins, request, token, context.tokens.coarse_wall())?;
     Ok(Sent::new(request, owner, token.epoch()).proven_by(prover))
 }
+
+/// How long a refusal is kept whose unread body may hold a connection.
+const PATIENCE: Duration = Duration::from_secs(1);

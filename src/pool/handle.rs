@@ -64,8 +64,7 @@ where
     pub async fn token(&self, key: &K) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.rules.policy.wait);
         let (id, token) = self.obtain(key, deadline).await?;
-        // What becomes of it is not seen here. If a server refuses it, the caller reports that.
-        self.shared.accepted(id, token.epoch(), false);
+        self.shared.taken_by_hand(id, token.epoch());
         Ok(token)
     }
 

@@ -361,6 +361,13 @@ impl Life {
         self.rejections.as_mut()?.claim(&tenant.slot, Instant::now())
     }
 
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&mut self, epoch: u64, rules: &Rules) {
+        if let Some(rejections) = &mut self.rejections {
+            rejections.taken_by_hand(epoch, Instant::now(), &rules.policy);
+        }
+    }
+
     /// Gives a claim back. `true` if there was one.
     pub(super) fn release(&mut self, claim: u64) -> bool {
         self.rejections.as_mut().is_some_and(|rejections| rejections.release(claim))

@@ -123,6 +123,18 @@ where
         self.emit(&tenant.key, &event);
     }
 
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&self, id: TenantId, epoch: u64) {
+        let mut ledger = self.ledger();
+        let Some(node) = ledger.node(id) else { return };
+        node.life.taken_by_hand(epoch, &self.rules);
+        let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+        drop(ledger);
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+
     /// Gives a claim back.
     pub(super) fn release(&self, id: TenantId, claim: u64) {
         let waiting = {

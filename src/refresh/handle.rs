@@ -95,8 +95,9 @@ impl TokenHandle {
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
         let entry = self.shared.wait(0, deadline, TrialUse::Claim).await?;
-        // What becomes of it is not seen here. If a server refuses it, the caller reports that.
-        self.shared.accepted(entry.epoch(), false);
+        if self.shared.claim_of(entry.epoch()).is_some() {
+            self.shared.taken_by_hand(entry.epoch());
+        }
         Ok(Token(entry))
     }
 

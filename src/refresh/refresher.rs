@@ -222,6 +222,8 @@ impl<'a> Task<'a> {
         let published = match outcome {
             // It may be the one that was refused.
             Ok(token) if known == Some(token.access_token()) => Ok(None),
+            // It has expired since it was stored.
+            Ok(token) if token.lifetime().is_some_and(|lifetime| lifetime.is_zero()) => Ok(None),
             Ok(token) => self.publish(Begun::now(FetchReason::Renewed, &*self.clock), token),
             Err(error) => Err(error),
         };

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -36,8 +36,8 @@ pub enum Rejection {
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
     spacing: Spacing,
-    /// The last token that was refused and taken out of service.
-    refused: Option<Given>,
+    /// The tokens that were refused and taken out of service, the last one first.
+    refused: VecDeque<Given>,
     trial: Option<Trial>,
     /// How many claims there have been.
     claims: u64,
@@ -61,9 +61,19 @@ struct Trial {
     entry: Arc<Entry>,
     /// The number of the claim of the request that tries it now: no other one gets it.
     claimed: Option<u64>,
-    /// How many requests it was refused to.
+    /// How many requests it was refused to, or callers have taken it by hand.
     refused: u32,
     not_before: Instant,
+}
+
+impl Trial {
+    /// Ends a claim that has not brought the token back.
+    fn postpone(&mut self, now: Instant, policy: &Policy) {
+        self.claimed = None;
+        self.refused = self.refused.saturating_add(1);
+        let interval = policy.rejection_interval.max(SHORTEST_TRIAL);
+        self.not_before = now + interval.saturating_mul(self.refused).min(LONGEST_TRIAL);
+    }
 }
 
 /// A refused token that a request may try.
@@ -106,14 +116,10 @@ impl Rejections {
         backing_off: bool,
     ) -> (Rejection, Option<Act>) {
         let epoch = refusal.epoch;
-        let interval = policy.rejection_interval;
         if let Some(trial) = self.trial_of(epoch) {
             // The next renewal is planned already. Another request may try the token meanwhile: the
             // one that was refused may be the only one.
-            trial.claimed = None;
-            trial.refused = trial.refused.saturating_add(1);
-            let pause = interval.max(SHORTEST_TRIAL).saturating_mul(trial.refused);
-            trial.not_before = now + pause.min(LONGEST_TRIAL);
+            trial.postpone(now, policy);
             return (Rejection::TooSoon, Some(Act::Offer));
         }
         let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
@@ -123,6 +129,7 @@ impl Rejections {
             self.spacing.not_quiet(now);
             return (Rejection::Renewing, None);
         }
+        let interval = policy.rejection_interval;
         let doubtful = refusal.is_doubtful(entry.validity(), now);
         let base = interval.max(refusal.min_age);
         match self.spacing.refused(now, doubtful, interval, base) {
@@ -134,7 +141,8 @@ impl Rejections {
             }
             Step::Replace if slot.take(epoch) => {
                 let token = entry.token().clone();
-                self.refused = Some(Given { token, epoch, again: 0, replaced: false });
+                self.refused.push_front(Given { token, epoch, again: 0, replaced: false });
+                self.refused.truncate(REMEMBERED);
                 self.trial = None;
                 (Rejection::Accepted, Some(Act::Replace))
             }
@@ -157,8 +165,8 @@ impl Rejections {
     ) -> Judgement {
         self.renewing = None;
         let same = |given: &&mut Given| given.token.access_token() == token.access_token();
-        let Some(given) = self.refused.as_mut().filter(same) else {
-            if let Some(given) = self.refused.as_mut().filter(|given| !given.replaced) {
+        let Some(given) = self.refused.iter_mut().find(same) else {
+            if let Some(given) = self.refused.front_mut().filter(|given| !given.replaced) {
                 given.replaced = true;
                 self.spacing.not_quiet(now);
             }
@@ -167,6 +175,8 @@ impl Rejections {
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
+        let value = |trial: &Trial| trial.entry.token().access_token() == token.access_token();
+        self.trial.take_if(|trial| !value(trial));
         let is_tried = self.trial.as_ref().is_some_and(|trial| trial.claimed.is_some());
         if given.again > 1 && !is_tried && slot.peek().is_none() {
             match (entry(), &mut self.trial) {
@@ -203,7 +213,7 @@ impl Rejections {
     /// a wait for a newer one would be in vain.
     pub(crate) fn is_given_again(&self, slot: &Slot, epoch: u64) -> bool {
         let given = |given: &Given| given.epoch == epoch && given.again > 1 && !given.replaced;
-        self.refused.as_ref().is_some_and(given) && slot.peek().is_none()
+        self.refused.iter().any(given) && slot.peek().is_none()
     }
 
     /// Claims the refused token for one request, which tries it. It has to be
@@ -217,6 +227,14 @@ impl Rejections {
         self.claims += 1;
         trial.claimed = Some(self.claims);
         Some(Claim::Now(trial.entry.clone()))
+    }
+
+    /// Ends the claim on this token of a caller that takes it by hand: what becomes of it is not seen.
+    /// Another one may try it after a while.
+    pub(crate) fn taken_by_hand(&mut self, epoch: u64, now: Instant, policy: &Policy) {
+        if let Some(trial) = self.trial_of(epoch) {
+            trial.postpone(now, policy);
+        }
     }
 
     /// Gives a claim back: another request may try the token. `false` if it had ended.
@@ -252,7 +270,8 @@ impl Rejections {
         };
         // It is the token that was refused, so no renewal has helped. If one path refuses it, and
         // another accepts it, the next refusal must not take it out of service again.
-        self.refused = None;
+        let token = trial.entry.token().access_token();
+        self.refused.retain(|given| given.token.access_token() != token);
         self.spacing.not_quiet(now);
         self.spacing.in_service(now);
         Some(trial.entry)
@@ -264,3 +283,6 @@ impl Rejections {
 const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
 
 const LONGEST_TRIAL: Duration = Duration::from_secs(30);
+/// How many refused tokens are remembered. A store that could not be written may give an older one
+/// again than the last.
+const REMEMBERED: usize = 4;

@@ -192,6 +192,12 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&self, epoch: u64) {
+        self.inbox().rejections.taken_by_hand(epoch, Instant::now(), &self.policy);
+        self.wake_waiting();
+    }
+
     /// Gives a claim back.
     pub(super) fn release(&self, claim: u64) {
         if self.inbox().rejections.release(claim) {

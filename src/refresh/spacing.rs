@@ -214,7 +214,8 @@ mod tests {
         spacing.not_quiet(now + SECOND * 60);
         assert_eq!(spacing.refused(now + SECOND * 61, false, SECOND, SECOND), Step::Renew);
         spacing.not_quiet(now + SECOND * 100);
-        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Replace);
+        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Renew);
+        assert_eq!(spacing.refused(now + SECOND * 430, false, SECOND, SECOND), Step::Replace);
     }
 
     #[test]

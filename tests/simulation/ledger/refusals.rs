@@ -20,6 +20,8 @@ pub(crate) struct Refusals {
     /// When the last one was; and boot time of those of the last hour.
     renewed: Option<Times>,
     hour: VecDeque<Duration>,
+    /// The token is to be renewed in service, and the fetch for that has not ended.
+    pending: bool,
     /// The next one was planned when a refused token was given again, and the source was asked.
     planned: bool,
     /// Tokio's time from which on it was quiet: that of the last refusal of the token in service. The
@@ -70,6 +72,7 @@ impl Ledger {
         refusals.renewed = Some(now);
         let in_an_hour = refusals.in_an_hour(now);
         refusals.out |= takes_out;
+        refusals.pending = !takes_out;
         self.require(I6, gap.is_none_or(|gap| gap + SLACK >= least), || {
             format!("{instance} renews {gap:?} after {useless} renewals in vain, not {least:?}")
         });
@@ -105,6 +108,11 @@ impl Ledger {
             Some(Given { serial, again, tried_by: None, accepted: false, asked: false, asks_from });
         self.count("refused token given again");
         true
+    }
+
+    /// A fetch has ended.
+    pub(super) fn renewal_ended(&mut self, instance: usize) {
+        self.instances[instance].refusals_seen.pending = false;
     }
 
     /// A source is asked again that gave the refused token.
@@ -175,6 +183,14 @@ impl Ledger {
         self.count("trial accepted");
     }
 
+    /// A request has its answer, or has ended without one: another one may try the token.
+    pub(super) fn note_end_of_trial(&mut self, id: u64, instance: usize) {
+        let given = self.instances[instance].refusals_seen.given.as_mut();
+        if let Some(given) = given.filter(|given| given.tried_by == Some(id) && !given.accepted) {
+            given.tried_by = None;
+        }
+    }
+
     /// A token is in service: the time from here on counts as quiet.
     pub(super) fn note_service(&mut self, instance: usize) {
         let (now, at) = (self.now, self.now.at);
@@ -195,6 +211,7 @@ impl Ledger {
         let (refusals, at) = (&holder.refusals_seen, self.now.at);
         let long_ago = |since: Option<Duration>| since.is_none_or(|since| at - since > LONGEST);
         says == Says::Refuses
+            && !refusals.pending
             && holder.held.is_some_and(|held| held.epoch == epoch)
             && self.good(instance).is_some()
             && long_ago(refusals.quiet_since)

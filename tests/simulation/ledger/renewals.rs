@@ -129,6 +129,7 @@ impl Ledger {
         let Some(fetching) = holder.fetching.take() else { return };
         let Times { at, boot: started } = fetching.started;
         let asked = started + sent.unwrap_or(at).saturating_sub(at);
+        self.renewal_ended(instance);
         self.brought(instance, fetched, asked, fetching.jumped);
         self.note_given(instance, serial);
     }
@@ -172,6 +173,8 @@ impl Ledger {
         if let Some(held) = &mut holder.held {
             held.failed = true;
         }
+        self.renewal_ended(instance);
+        let holder = &mut self.instances[instance];
         let key = holder.key;
         if retryable {
             holder.refusals = 0;

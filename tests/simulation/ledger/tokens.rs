@@ -130,11 +130,14 @@ impl Ledger {
         self.last_sleep = Some((start, end));
         self.tokens.iter_mut().for_each(|token| token.slept = true);
         // And for each fetch under way: whatever it brings is as old as the sleep.
-        let fetching = self.instances.iter().filter(|holder| holder.fetching.is_some());
-        let fetching: Vec<_> = fetching.map(|holder| holder.key).collect();
-        for key in self.keys.keys().copied().chain(fetching).collect::<Vec<_>>() {
+        for key in self.keys.keys().copied().chain(self.fetching()).collect::<Vec<_>>() {
             self.credit(key, Cause::Slept);
         }
+    }
+
+    /// The key of each fetch that is under way.
+    fn fetching(&self) -> impl Iterator<Item = Key> {
+        self.instances.iter().filter(|holder| holder.fetching.is_some()).map(|holder| holder.key)
     }
 
     /// The wall clock was set, at all holders.
@@ -149,7 +152,8 @@ impl Ledger {
                 held.jumped = true;
             }
         }
-        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+        // And for each fetch under way, whose token seems to be as old as the jump.
+        for key in self.keys.keys().copied().chain(self.fetching()).collect::<Vec<_>>() {
             self.credit(key, Cause::WallJump);
         }
         if seconds < 0 {
