@@ -101,9 +101,10 @@ impl Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.plan.tells_length {
-            true => SizeHint::with_exact((content(self.id).len() - self.sent) as u64),
-            false => SizeHint::new(),
+        if self.plan.tells_length {
+            SizeHint::with_exact((content(self.id).len() - self.sent) as u64)
+        } else {
+            SizeHint::new()
         }
     }
 }

@@ -136,12 +136,12 @@ where
                 }
                 fate => fate,
             };
-            let reads = match fate {
+            let much = match fate {
                 Fate::Served => Reads::All,
                 // One that refuses may do so from the header alone, or anywhere in the body.
                 _ => dice.pick(&[Reads::Nothing, Reads::Frames(1 + dice.below(3)), Reads::All]),
             };
-            let read = visit.read(reads).await;
+            let read = visit.read(much).await;
             let slow = world.has(Trouble::ApiSlow, key);
             sleep(dice.seconds(0.005, if slow { LONGEST_ANSWER } else { 0.3 })).await;
             if late && !at_last {
