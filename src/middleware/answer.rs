@@ -1,5 +1,7 @@
 //! What an answer means for the token that its request was sent with, and what comes after it.
 
+use std::time::Duration;
+
 use http::{
     Method, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
@@ -216,7 +218,9 @@ fn reject<T: Tokens>(
 ) -> Next {
     if tried.token {
         // Each request is sent again once for its token. A second refusal is the caller's, and no
-        // reason to renew a token that is as new as can be.
+        // reason to renew a token that is as new as can be; but it shows that the renewal did not help.
+        let noted = Refusal { min_age: Duration::MAX, ..Refusal::certain(sent.epoch) };
+        context.tokens.report(sent.owner, noted);
         return Next::Return;
     }
     match context.tokens.report(sent.owner, refusal) {

@@ -12,7 +12,7 @@ use super::{TokenPoolBuilder, shared::Shared, tenant::TenantId};
 use crate::{
     error::{Error, ErrorKind},
     observe::Event,
-    refresh::{Refusal, Rejection, Status, Token},
+    refresh::{Refusal, Rejection, Status, Token, TrialUse},
     source::TokenSource,
     time::instant_in,
 };
@@ -63,7 +63,8 @@ where
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self, key: &K) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.rules.policy.wait);
-        let (id, token) = self.obtain(key, deadline).await?;
+        let (id, entry) = self.shared.obtain(key, deadline, TrialUse::ByHand).await?;
+        let token = Token(entry);
         self.shared.taken_by_hand(id, token.epoch());
         Ok(token)
     }
@@ -148,7 +149,8 @@ where
         key: &K,
         deadline: Instant,
     ) -> Result<(TenantId, Token), Error> {
-        self.shared.obtain(key, deadline).await.map(|(id, entry)| (id, Token(entry)))
+        let obtained = self.shared.obtain(key, deadline, TrialUse::Claim).await;
+        obtained.map(|(id, entry)| (id, Token(entry)))
     }
 
     /// Waits for a token newer than `after` of this very tenant, not of one that came after it
@@ -161,7 +163,10 @@ where
     ) -> Result<Token, Error> {
         let tenant = self.shared.ledger().node(id).map(|node| node.tenant.clone());
         let entry = match tenant {
-            Some(tenant) => self.shared.newer(&tenant, after, deadline).await?,
+            Some(tenant) => {
+                let trial = TrialUse::of_request(after);
+                self.shared.newer(&tenant, after, deadline, trial).await?
+            }
             None => None,
         };
         entry.map(Token).ok_or_else(|| Error::new(ErrorKind::Shutdown, "the tenant was removed"))

@@ -14,7 +14,7 @@ use crate::{
     observe::{Event, FetchReason},
     refresh::{
         Act, Begun, Claim, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection,
-        Rejections, Schedule, plan_within,
+        Rejections, Schedule, TrialUse, plan_within,
     },
     slot::Validity,
     time::Moment,
@@ -357,8 +357,8 @@ impl Life {
     }
 
     /// Claims the refused token for one request, which tries it.
-    pub(super) fn claim<K>(&mut self, tenant: &Tenant<K>) -> Option<Claim> {
-        self.rejections.as_mut()?.claim(&tenant.slot, Instant::now())
+    pub(super) fn claim<K>(&mut self, tenant: &Tenant<K>, trial: TrialUse) -> Option<Claim> {
+        self.rejections.as_mut()?.claim(&tenant.slot, Instant::now(), trial)
     }
 
     /// Ends the claim of a caller that takes a token by hand.
@@ -397,7 +397,7 @@ impl Life {
         rules: &Rules,
     ) -> Option<Event<'static>> {
         let entry = self.rejections.as_mut()?.accepted(epoch, refused, Instant::now())?;
-        let expires = entry.validity().expires;
+        let (epoch, expires) = (entry.epoch(), entry.validity().expires);
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
         self.note(tenant.renew());
         tenant.slot.put(entry);

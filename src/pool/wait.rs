@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Wait},
-    refresh::{Claim, can_wait, kept},
+    refresh::{Claim, TrialUse, can_wait, kept},
     slot::{Entry, Slot},
 };
 
@@ -32,6 +32,7 @@ where
         &self,
         key: &K,
         deadline: Instant,
+        trial: TrialUse,
     ) -> Result<(TenantId, Arc<Entry>), Error> {
         loop {
             let tenant = match self.find(key) {
@@ -39,7 +40,7 @@ where
                 None => self.create(key).await?,
             };
             // Gone again? Then it was removed, and starts anew.
-            if let Some(entry) = self.newer(&tenant, 0, deadline).await? {
+            if let Some(entry) = self.newer(&tenant, 0, deadline, trial).await? {
                 return Ok((tenant.id(), entry));
             }
         }
@@ -52,12 +53,13 @@ where
         tenant: &Arc<Tenant<K>>,
         after: u64,
         deadline: Instant,
+        trial: TrialUse,
     ) -> Result<Option<Arc<Entry>>, Error> {
         let mut found = tenant.slot.newer_than(after);
         if found.is_none() {
             can_wait()?;
             let wait = Wait::begin(|event: &Event<'_>| self.emit(&tenant.key, event));
-            let outcome = self.wait(tenant, after, deadline).await;
+            let outcome = self.wait(tenant, after, deadline, trial).await;
             wait.end(matches!(outcome, Ok(Some(_))));
             found = outcome?;
         }
@@ -72,6 +74,7 @@ where
         tenant: &Arc<Tenant<K>>,
         after: u64,
         deadline: Instant,
+        trial: TrialUse,
     ) -> Result<Option<Arc<Entry>>, Error> {
         let Some(place) = self.take_place(tenant, deadline)? else { return Ok(None) };
         loop {
@@ -91,9 +94,7 @@ where
                 if let Some(error) = node.life.refusal(tick, deadline, &self.rules) {
                     return Err(error.clone());
                 }
-                // A request that was refused does not try the same token again.
-                let claim = if after == 0 { node.life.claim(tenant) } else { None };
-                match claim {
+                match node.life.claim(tenant, trial) {
                     Some(Claim::Now(entry)) => return Ok(Some(entry)),
                     Some(Claim::At(at)) => until = until.min(at),
                     None => {}

@@ -5,7 +5,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Refresher, Refusal, Rejection, Shutdown, Status, SteppingUp, Token, TokenHandleBuilder,
-    shared::{Shared, TrialUse},
+    rejections::TrialUse, shared::Shared,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -94,7 +94,7 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        let entry = self.shared.wait(0, deadline, TrialUse::Claim).await?;
+        let entry = self.shared.wait(0, deadline, TrialUse::ByHand).await?;
         if self.shared.claim_of(entry.epoch()).is_some() {
             self.shared.taken_by_hand(entry.epoch());
         }
@@ -203,9 +203,7 @@ impl TokenHandle {
 
     /// Waits for a token newer than `after`.
     pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        // A request that was refused does not try the same token again.
-        let trial = if after == 0 { TrialUse::Claim } else { TrialUse::Leave };
-        self.shared.wait(after, deadline, trial).await
+        self.shared.wait(after, deadline, TrialUse::of_request(after)).await
     }
 
     /// Gives a claim back.

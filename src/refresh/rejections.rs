@@ -59,6 +59,8 @@ struct Given {
 #[derive(Debug)]
 struct Trial {
     entry: Arc<Entry>,
+    /// The same token as it was given last, while a request tries it.
+    newest: Option<Arc<Entry>>,
     /// The number of the claim of the request that tries it now: no other one gets it.
     claimed: Option<u64>,
     /// How many requests it was refused to, or callers have taken it by hand.
@@ -67,12 +69,38 @@ struct Trial {
 }
 
 impl Trial {
+    fn end_claim(&mut self) {
+        self.claimed = None;
+        if let Some(newest) = self.newest.take() {
+            self.entry = newest;
+        }
+    }
+
     /// Ends a claim that has not brought the token back.
     fn postpone(&mut self, now: Instant, policy: &Policy) {
-        self.claimed = None;
+        self.end_claim();
         self.refused = self.refused.saturating_add(1);
         let interval = policy.rejection_interval.max(SHORTEST_TRIAL);
         self.not_before = now + interval.saturating_mul(self.refused).min(LONGEST_TRIAL);
+    }
+}
+
+/// Whether a wait takes a refused token that may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrialUse {
+    /// It does, for a request.
+    Claim,
+    /// It does, for a caller whose use of it is not seen. Requests go first.
+    ByHand,
+    /// It leaves it to others.
+    Leave,
+}
+
+impl TrialUse {
+    /// That of a request that waits for a token newer than `after`: one that was refused does not try
+    /// the same token again.
+    pub(crate) fn of_request(after: u64) -> Self {
+        if after == 0 { Self::Claim } else { Self::Leave }
     }
 }
 
@@ -177,12 +205,13 @@ impl Rejections {
         given.again = given.again.saturating_add(1);
         let value = |trial: &Trial| trial.entry.token().access_token() == token.access_token();
         self.trial.take_if(|trial| !value(trial));
-        let is_tried = self.trial.as_ref().is_some_and(|trial| trial.claimed.is_some());
-        if given.again > 1 && !is_tried && slot.peek().is_none() {
+        if given.again > 1 && slot.peek().is_none() {
             match (entry(), &mut self.trial) {
+                (Ok(entry), Some(trial)) if trial.claimed.is_some() => trial.newest = Some(entry),
                 (Ok(entry), Some(trial)) => trial.entry = entry,
                 (Ok(entry), trial) => {
-                    *trial = Some(Trial { entry, claimed: None, refused: 0, not_before: now });
+                    let (newest, claimed) = (None, None);
+                    *trial = Some(Trial { entry, newest, claimed, refused: 0, not_before: now });
                 }
                 (Err(error), _) => return Judgement::Refused(error),
             }
@@ -218,11 +247,17 @@ impl Rejections {
 
     /// Claims the refused token for one request, which tries it. It has to be
     /// [released](Self::release) if the request ends without an answer.
-    pub(crate) fn claim(&mut self, slot: &Slot, now: Instant) -> Option<Claim> {
+    pub(crate) fn claim(&mut self, slot: &Slot, now: Instant, by: TrialUse) -> Option<Claim> {
+        let head_start = match by {
+            TrialUse::Claim => Duration::ZERO,
+            TrialUse::ByHand => BY_HAND,
+            TrialUse::Leave => return None,
+        };
         let free = |trial: &&mut Trial| trial.claimed.is_none() && slot.may_hold(&trial.entry);
         let trial = self.trial.as_mut().filter(free)?;
-        if now < trial.not_before {
-            return Some(Claim::At(trial.not_before));
+        let from = trial.not_before + head_start;
+        if now < from {
+            return Some(Claim::At(from));
         }
         self.claims += 1;
         trial.claimed = Some(self.claims);
@@ -240,7 +275,7 @@ impl Rejections {
     /// Gives a claim back: another request may try the token. `false` if it had ended.
     pub(crate) fn release(&mut self, claim: u64) -> bool {
         let claimed = self.trial.as_mut().filter(|trial| trial.claimed == Some(claim));
-        claimed.map(|trial| trial.claimed = None).is_some()
+        claimed.map(Trial::end_claim).is_some()
     }
 
     fn trial_of(&mut self, epoch: u64) -> Option<&mut Trial> {
@@ -274,13 +309,16 @@ impl Rejections {
         self.refused.retain(|given| given.token.access_token() != token);
         self.spacing.not_quiet(now);
         self.spacing.in_service(now);
-        Some(trial.entry)
+        Some(trial.newest.unwrap_or(trial.entry))
     }
 }
 
 /// How long after a refusal another request may try a refused token: this, or the interval between
 /// renewals, for each request that was refused.
 const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
+
+/// How much later than a request a caller takes a refused token by hand.
+const BY_HAND: Duration = Duration::from_secs(1);
 
 const LONGEST_TRIAL: Duration = Duration::from_secs(30);
 /// How many refused tokens are remembered. A store that could not be written may give an older one

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     policy::{Policy, Schedule},
     refusal::Refusal,
-    rejections::{Act, Claim, Judgement, Rejection, Rejections},
+    rejections::{Act, Claim, Judgement, Rejection, Rejections, TrialUse},
     status::{State, Status},
     step_up::{StepUps, SteppingUp},
 };
@@ -186,8 +186,8 @@ impl Shared {
         let now = Instant::now();
         let Some(entry) = inbox.rejections.accepted(epoch, refused, now) else { return };
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
+        inbox.confirmed = Some(entry.epoch());
         self.slot.put(entry);
-        inbox.confirmed = Some(epoch);
         drop(inbox);
         self.wake.notify_one();
     }
@@ -286,12 +286,10 @@ impl Shared {
             {
                 let mut inbox = self.inbox();
                 let rejections = &mut inbox.rejections;
-                if trial == TrialUse::Claim {
-                    match rejections.claim(&self.slot, Instant::now()) {
-                        Some(Claim::Now(entry)) => return Ok(entry),
-                        Some(Claim::At(at)) => until = until.min(at),
-                        None => {}
-                    }
+                match rejections.claim(&self.slot, Instant::now(), trial) {
+                    Some(Claim::Now(entry)) => return Ok(entry),
+                    Some(Claim::At(at)) => until = until.min(at),
+                    None => {}
                 }
                 let in_vain = rejections.keeps(&self.slot, after)
                     || rejections.is_given_again(&self.slot, after);
@@ -370,15 +368,6 @@ impl Shared {
         // Nothing panics while it is held; and plain flags cannot be left half-written.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a wait takes a refused token that one request may try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TrialUse {
-    /// It does, and the caller sends a request with it.
-    Claim,
-    /// It leaves it to others.
-    Leave,
 }
 
 /// The error of a wait for a newer token, when the renewal gave none and the old one stays.

@@ -98,14 +98,18 @@ impl Ledger {
         if !refused {
             return false;
         }
-        let again =
-            before.filter(|given| given.serial == serial).map_or(1, |given| given.again + 1);
+        let again = before
+            .as_ref()
+            .filter(|given| given.serial == serial)
+            .map_or(1, |given| given.again + 1);
         let asks_from = now.boot + spacing(refusals.useless);
         // The next renewal, which is planned now.
         refusals.useless += 1;
         (refusals.renewed, refusals.planned) = (Some(now), false);
+        // A request that tries it goes on.
+        let tried_by = before.filter(|given| given.serial == serial).and_then(|g| g.tried_by);
         refusals.given =
-            Some(Given { serial, again, tried_by: None, accepted: false, asked: false, asks_from });
+            Some(Given { serial, again, tried_by, accepted: false, asked: false, asks_from });
         self.count("refused token given again");
         true
     }
