@@ -186,8 +186,13 @@ impl Shared {
         let now = Instant::now();
         let Some(entry) = inbox.rejections.accepted(epoch, refused, now) else { return };
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
-        inbox.confirmed = Some(entry.epoch());
+        let epoch = entry.epoch();
         self.slot.put(entry);
+        inbox.confirmed = Some(epoch);
+        self.status.send_modify(|status| {
+            (status.state, status.epoch) = (State::Fresh, epoch);
+            (status.failures, status.error) = (0, None);
+        });
         drop(inbox);
         self.wake.notify_one();
     }
