@@ -102,7 +102,7 @@
 //! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |
 //! | plain `http` | refused, except on loopback |
 //! | age at which a bare 401 counts | 10 s |
-//! | renewals because of refusals | at once; while they do not help, at least 2 s apart, doubling to 5 min |
+//! | renewals because of refusals | at once; while they do not help, at least 2 s apart (20 s for a bare 401), doubling to 5 min |
 
 pub mod client_auth;
 #[cfg(feature = "config")]

@@ -58,6 +58,11 @@ pub(crate) fn about_answer(response: &reqwest::Response) -> bool {
 }
 
 fn remedy(error: &Error) -> &'static str {
+    // A wait that ended too late says what kept it waiting.
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
+    if let (ErrorKind::Timeout, Some(cause)) = (error.kind(), cause) {
+        return remedy(cause);
+    }
     match (error.kind(), error.oauth().and_then(|oauth| oauth.code.as_deref())) {
         (ErrorKind::InvalidClient, Some("unauthorized_client")) => {
             "the client is known, but may not use this grant: have it allowed at the server."

@@ -1,19 +1,17 @@
 //! What an answer means for the token that its request was sent with, and what comes after it.
 
-use std::time::Duration;
-
 use http::{
     Method, StatusCode,
     header::{CONTENT_TYPE, HeaderMap},
 };
 
 use super::{
-    challenge::{Challenge, Challenges},
+    challenge::Challenges,
     context::Context,
     proof::Prover,
     tokens::Tokens,
     used_token::{Certainty, UsedToken},
-    verdict::{Refused, Verdict, verdict},
+    verdict::{Refused, Verdict, leaves_token_good, verdict},
 };
 use crate::{
     http::{HttpRequest, HttpResponse, date},
@@ -32,8 +30,6 @@ pub(super) struct Sent<O> {
     may_be_grpc: bool,
     /// The origin that the request was sent to, where the response will tell which one answered.
     origin: u64,
-    /// Whether the token may be on trial: then its acceptance is reported, too.
-    pub(super) may_be_on_trial: bool,
     /// Who made the proof, if the token needs one.
     pub(super) prover: Option<Prover>,
 }
@@ -43,14 +39,7 @@ impl<O> Sent<O> {
     #[inline]
     pub(super) fn new(request: &impl HttpRequest, owner: O, epoch: u64) -> Self {
         let may_be_grpc = *request.method() == Method::POST;
-        Self {
-            owner,
-            epoch,
-            may_be_grpc,
-            origin: request.origin_print(),
-            may_be_on_trial: false,
-            prover: None,
-        }
+        Self { owner, epoch, may_be_grpc, origin: request.origin_print(), prover: None }
     }
 
     /// The same, with a proof.
@@ -103,10 +92,10 @@ fn head<T: Tokens>(context: &Context<T>, may_be_grpc: bool, response: &impl Http
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             Head::Challenged
         }
+        _ if context.options.refused_by.matches(response) => Head::Refused,
         StatusCode::OK if may_be_grpc && is_unauthenticated_grpc(response.headers()) => {
             Head::Unexplained
         }
-        _ if context.options.refused_by.matches(response) => Head::Refused,
         _ => Head::Other,
     }
 }
@@ -135,7 +124,7 @@ pub(super) fn report<T: Tokens>(
         prover.learn(response);
     }
     if !sent.is_answered_by(response)
-        && let Some(origin) = response.origin()
+        && let Some(origin) = response.origin().filter(|origin| !context.origins.allow(*origin))
     {
         context.redirected(sent.owner, origin);
     }
@@ -176,16 +165,14 @@ fn challenged<T: Tokens>(
 ) -> Next {
     let challenges = Challenges::read(response.headers());
     let verdict = verdict(response.status(), &challenges, sent.prover.is_some());
-    // An error code that the standards know says more than the status does.
-    let errors = challenges.about_tokens().filter_map(Challenge::error);
-    let explained = errors.into_iter().any(|error| error != "invalid_token");
-    let refused = !explained && context.options.refused_by.matches(response);
+    let explained = leaves_token_good(&challenges);
+    let refused = context.options.refused_by.matches_challenged(response, explained);
     if !challenges.is_empty() {
         response.extensions_mut().insert(challenges);
     }
     match verdict {
         Verdict::InvalidToken => reject(context, sent, Refusal::certain(sent.epoch), tried),
-        Verdict::Unexplained | Verdict::Other if refused => {
+        Verdict::Unexplained | Verdict::Other | Verdict::Insufficient(_) if refused => {
             reject(context, sent, Refusal::certain(sent.epoch), tried)
         }
         Verdict::Unexplained => doubt(context, sent, response, tried),
@@ -229,9 +216,7 @@ fn reject<T: Tokens>(
 ) -> Next {
     if tried.token {
         // Each request is sent again once for its token. A second refusal is the caller's, and no
-        // reason to renew a token that is as new as can be; it ends a trial.
-        let noted = Refusal { min_age: Duration::MAX, ..Refusal::certain(sent.epoch) };
-        context.tokens.report(sent.owner, noted);
+        // reason to renew a token that is as new as can be.
         return Next::Return;
     }
     match context.tokens.report(sent.owner, refusal) {

@@ -1,14 +1,16 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http::header::AUTHORIZATION;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
     Origins,
     answer::{Next, Sent, Tried, note_acceptance, replayed, report},
     budget::{Budget, Readiness},
+    claim::TrialClaim,
     context::Context,
     proof::Prover,
     replay::Replay,
@@ -20,7 +22,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     http::{HttpRequest, HttpResponse},
     observe::Event,
-    refresh::Token,
+    refresh::{Token, can_wait},
     slot::Sharded,
 };
 
@@ -54,13 +56,15 @@ where
     let tokens = &context.tokens;
     let wait = if R::WAITS { context.options.wait } else { Duration::ZERO };
     let mut budget = Budget::new(wait);
-    let (owner, token) = loop {
+    // Held until there is an answer.
+    let (owner, token, _claim) = loop {
         let (owner, token) = budget.spend(|deadline| tokens.obtain(&key, deadline)).await?;
+        let claim = TrialClaim::of(tokens, owner, token.epoch());
         if budget.ready(&mut service).await? == Readiness::AtOnce {
-            break (owner, token);
+            break (owner, token, claim);
         }
         if let Some(token) = tokens.latest(owner, token) {
-            break (owner, token);
+            break (owner, token, claim);
         }
         // The token ended meanwhile: the place below is given back.
         if let Some(fresh) = second(&service) {
@@ -131,12 +135,10 @@ where
         };
         let Ok(mut token) = token else { return Ok(response) };
         let Some(mut request) = R::again(&kept)? else { return Ok(response) };
-        // The refusal is kept until there is a better answer. But where its unread body may be what
-        // the service below waits for, on a connection of HTTP/1.1, keeping it would keep both
-        // waiting.
-        let refusal = Some(response).filter(|refusal| !may_hold_connection(refusal));
+        // Kept until there is a better answer.
+        let mut refusal = Some(response);
         let or_refusal = |error: BoxError, refusal: Option<_>| refusal.ok_or(error);
-        match budget.ready(&mut service).await {
+        match patient(budget.ready(&mut service), &mut refusal).await {
             Ok(Readiness::AtOnce) => {}
             // Becoming ready may have taken longer than the token lives.
             Ok(Readiness::Later) => match tokens.latest(owner, token) {
@@ -146,11 +148,15 @@ where
             },
             Err(error) => return or_refusal(error, refusal),
         }
+        // The last attempt's proof is none of this token's.
+        if sent.prover.is_some() {
+            request.headers_mut().remove("dpop");
+        }
         sent = match authorize(&context, &origins, &mut request, owner, &token) {
             Ok(sent) => sent,
             Err(error) => return or_refusal(error.into(), refusal),
         };
-        response = match service.call(request).await {
+        response = match patient(service.call(request), &mut refusal).await {
             Ok(response) => response,
             Err(error) => {
                 // Unless it was the caller's own body that failed.
@@ -165,6 +171,22 @@ where
             note_acceptance(&context, &sent, &response, tried);
         }
     }
+}
+
+/// Waits for a step of a replay with the refusal in hand. Where the refusal's unread body may be what
+/// the service below waits for, on a connection of HTTP/1.1, it is dropped after a while: kept longer, it
+/// would keep both waiting.
+async fn patient<F: Future, P: HttpResponse>(step: F, refusal: &mut Option<P>) -> F::Output {
+    let mut step = pin!(step);
+    if refusal.as_ref().is_some_and(may_hold_connection) {
+        if can_wait().is_ok()
+            && let Ok(outcome) = timeout(PATIENCE, step.as_mut()).await
+        {
+            return outcome;
+        }
+        *refusal = None;
+    }
+    step.await
 }
 
 fn may_hold_connection(response: &impl HttpResponse) -> bool {
@@ -197,3 +219,6 @@ pub(super) fn authorize<T: Tokens>(
     let prover = Prover::prove(origins, request, token, context.tokens.coarse_wall())?;
     Ok(Sent::new(request, owner, token.epoch()).proven_by(prover))
 }
+
+/// How long a refusal is kept whose unread body may hold a connection.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -2,14 +2,14 @@
 
 mod parser;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use http::HeaderMap;
 
 /// The challenges of a response: how the server wants to be asked ([RFC 9110 §11.6.1]).
 ///
-/// The layer leaves them in the extensions of responses with status 400, 401 or 403 that come back
-/// to the caller.
+/// The layer leaves them in the extensions of responses with status 400, 401 or 403, if it had put a
+/// token on the request.
 ///
 /// ```
 /// use tower_oauth::middleware::Challenges;
@@ -28,7 +28,10 @@ use http::HeaderMap;
 pub struct Challenges(Vec<Challenge>);
 
 /// One challenge: an authentication scheme and its parameters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` shows the names of the parameters, and no value but that of `error`: a server may repeat the
+/// token that it was sent.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Challenge {
     /// In lower case.
     scheme: String,
@@ -143,6 +146,22 @@ impl Challenge {
     pub(super) fn error(&self) -> Option<&str> {
         self.param("error").filter(|code| !self.malformed || *code == "invalid_token")
     }
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.params.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Challenge")
+            .field("scheme", &self.scheme)
+            .field("error", &self.error().filter(|error| is_code(error)))
+            .field("params", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a text looks like an error code, and not like a token.
+fn is_code(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
 #[cfg(test)]

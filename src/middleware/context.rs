@@ -171,6 +171,16 @@ impl<T> Context<T> {
         (kept && request.headers().contains_key(AUTHORIZATION)).then_some(Exempt::Present)
     }
 
+    /// Returns why a request gets no token, wherever it goes.
+    #[cfg(feature = "pool")]
+    #[cold]
+    pub(super) fn exempt_anywhere(&self, request: &impl HttpRequest) -> Option<Exempt> {
+        self.exempt_at(&Origins::danger_any_origin(), request).filter(|exempt| {
+            // A target that names no server is judged once it is known whose it is.
+            *exempt != Exempt::Foreign
+        })
+    }
+
     /// RFC 9110 §9.3.8: "A client MUST NOT generate fields in a TRACE request containing sensitive
     /// data that might be disclosed by the response." A proxy answers CONNECT, not the origin.
     ///

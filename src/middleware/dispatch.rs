@@ -15,6 +15,7 @@ use super::{
     Origins, ResponseFuture, SecondService,
     answer::Sent,
     attempt::{WaitingRequest, authorize, wait_and_send},
+    claim::TrialClaim,
     context::{Context, Exempt},
     future::{Again, Watch},
     replay::Replay,
@@ -35,6 +36,7 @@ pub(super) fn send<S, Q, R, T>(
     request: Q,
     sent: Sent<T::Owner>,
     origins: Option<Arc<Origins>>,
+    claim: Option<Box<TrialClaim<T>>>,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
@@ -44,7 +46,7 @@ where
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
     let again = kept.and_then(|kept| Some(Again { service: R::second(inner)?, kept, origins }));
-    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
+    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again, claim }))
 }
 
 /// Sends a request with a token that is bound to something, or once there is a token.
@@ -69,7 +71,7 @@ where
     if let Some((owner, token)) = context.tokens.bound(&key) {
         let allowed = origins.as_ref().unwrap_or(&context.origins);
         return match authorize(context, allowed, &mut request, owner, &token) {
-            Ok(sent) => send(inner, context, replay, request, sent, origins),
+            Ok(sent) => send(inner, context, replay, request, sent, origins, None),
             Err(error) => ResponseFuture::failed(error),
         };
     }
@@ -103,7 +105,7 @@ where
 {
     let obtained = {
         let obtain = pin!(context.tokens.obtain(key, Instant::now()));
-        // That it was asked for has the token fetched.
+        // To ask for a token triggers a fetch.
         obtain.poll(&mut TaskContext::from_waker(Waker::noop()))
     };
     let authorized = match obtained {
@@ -111,13 +113,15 @@ where
             let allowed = origins.as_ref().unwrap_or(&context.origins);
             authorize(context, allowed, &mut request, owner, &token)
         }
-        Poll::Ready(Err(error)) => Err(error),
-        Poll::Pending => Err(Error::new(ErrorKind::Timeout, "no token is at hand")),
+        Poll::Ready(Err(error)) if error.kind() != ErrorKind::Timeout => Err(error),
+        Poll::Ready(Err(_)) | Poll::Pending => {
+            Err(Error::new(ErrorKind::Timeout, "no token is at hand"))
+        }
     };
     match authorized {
-        Ok(mut sent) => {
-            sent.may_be_on_trial = true;
-            send(inner, context, replay, request, sent, origins)
+        Ok(sent) => {
+            let claim = TrialClaim::of(&context.tokens, sent.owner, sent.epoch);
+            send(inner, context, replay, request, sent, origins, claim)
         }
         Err(error) => ResponseFuture::failed(error),
     }

@@ -26,6 +26,7 @@ mod answer;
 mod attempt;
 mod budget;
 mod challenge;
+mod claim;
 mod context;
 mod dispatch;
 mod future;

@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use http::{Extensions, HeaderMap, StatusCode};
 
@@ -30,7 +34,7 @@ pub(super) struct RefusedBy {
 
 impl RefusedBy {
     pub(super) fn set_statuses(&mut self, statuses: impl IntoIterator<Item = u16>) {
-        self.statuses = statuses.into_iter().collect();
+        self.statuses = statuses.into_iter().filter(|status| *status >= 400).collect();
         self.any = !self.statuses.is_empty() || self.classifier.is_some();
     }
 
@@ -48,15 +52,36 @@ impl RefusedBy {
         self.any && self.ask(response)
     }
 
+    /// Whether this response refuses the token, whose challenges may explain it in another way: that
+    /// counts for more than the status, and for less than what the user's classifier says.
+    pub(super) fn matches_challenged(
+        &self,
+        response: &impl HttpResponse,
+        is_explained: bool,
+    ) -> bool {
+        self.any && (self.is_classified(response) || !is_explained && self.has_status(response))
+    }
+
     #[cold]
     fn ask(&self, response: &impl HttpResponse) -> bool {
+        self.has_status(response) || self.is_classified(response)
+    }
+
+    fn has_status(&self, response: &impl HttpResponse) -> bool {
+        self.statuses.contains(&response.status().as_u16())
+    }
+
+    /// Whether the classifier says so. One that panics says nothing.
+    fn is_classified(&self, response: &impl HttpResponse) -> bool {
         let head = ResponseHead {
             status: response.status(),
             headers: response.headers(),
             extensions: response.extensions(),
         };
-        self.statuses.contains(&head.status.as_u16())
-            || self.classifier.as_ref().is_some_and(|refused| refused(head))
+        let ask = |refused: &Arc<Classifier>| {
+            catch_unwind(AssertUnwindSafe(|| refused(head))).unwrap_or(false)
+        };
+        self.classifier.as_ref().is_some_and(ask)
     }
 }
 

@@ -18,7 +18,7 @@ pub trait SecondService<S> {
 /// Neither waits for a token nor sends a request twice: for services that are not `Clone`.
 ///
 /// A request fails at once, with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), when no token is
-/// at hand; that it was asked for has the token fetched. See
+/// at hand; the request still triggers a fetch. See
 /// [`OAuthLayer::fail_fast`](super::OAuthLayer::fail_fast).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FailFast;
@@ -29,24 +29,28 @@ impl<S> SecondService<S> for FailFast {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Clone> SecondService<S> for NoReplay {
     fn second(service: &S) -> Option<S> {
         Some(service.clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Clone> SecondService<S> for CloneRequest {
     fn second(service: &S) -> Option<S> {
         Some(service.clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Clone, R> SecondService<S> for Idempotent<R> {
     fn second(service: &S) -> Option<S> {
         Some(service.clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: Clone> SecondService<S> for Buffered {
     fn second(service: &S) -> Option<S> {
         Some(service.clone())

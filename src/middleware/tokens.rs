@@ -39,6 +39,12 @@ pub trait Tokens: Clone + Send + Sync + 'static {
     /// the request had been refused with an older one.
     fn accepted(&self, owner: Self::Owner, epoch: u64, refused: bool);
 
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    fn claim_of(&self, owner: Self::Owner, epoch: u64) -> Option<u64>;
+
+    /// Gives a claim back.
+    fn release(&self, owner: Self::Owner, claim: u64);
+
     /// The token to use in place of one that was obtained a moment ago; `None` if there is none now.
     fn latest(&self, owner: Self::Owner, token: Token) -> Option<Token>;
 
@@ -78,8 +84,16 @@ impl Tokens for TokenHandle {
         self.accepted(epoch, refused);
     }
 
+    fn claim_of(&self, (): (), epoch: u64) -> Option<u64> {
+        self.claim_of(epoch)
+    }
+
+    fn release(&self, (): (), claim: u64) {
+        self.release(claim);
+    }
+
     fn latest(&self, (): (), token: Token) -> Option<Token> {
-        self.current().or_else(|| self.is_on_trial(token.epoch()).then_some(token))
+        self.current().or_else(|| self.claim_of(token.epoch()).map(|_| token))
     }
 
     fn bound(&self, (): &()) -> Option<((), Token)> {

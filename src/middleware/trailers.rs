@@ -17,7 +17,8 @@ use super::{answer::is_grpc, used_token::UsedToken};
 /// they run. The request is not sent again: part of its response has reached the caller.
 ///
 /// It goes above an [`OAuthLayer`](super::OAuthLayer) that
-/// [exposes the token](super::OAuthLayer::expose_token). As with any refusal without a reason, a
+/// [exposes the token](super::OAuthLayer::expose_token); elsewhere, or without that option, it does
+/// nothing. As with any refusal without a reason, a
 /// token younger than [`bare_401_min_age`](super::OAuthLayer::bare_401_min_age) stays in service.
 /// Only responses with the content type `application/grpc` are looked at.
 ///

@@ -68,6 +68,23 @@ fn judge(challenges: &Challenges) -> Verdict {
     verdict
 }
 
+/// Returns whether a challenge has an error code that the standards know, and that is not about the
+/// token itself.
+pub(crate) fn leaves_token_good(challenges: &Challenges) -> bool {
+    let mut errors = challenges.about_tokens().filter_map(Challenge::error);
+    errors.any(|error| {
+        matches!(
+            error,
+            "insufficient_scope"
+                | "insufficient_claims"
+                | "invalid_request"
+                | "insufficient_user_authentication"
+                | "use_dpop_nonce"
+                | "invalid_dpop_proof"
+        )
+    })
+}
+
 /// RFC 9449 §7.1 and §9: what a challenge of the scheme `DPoP` says of the proof.
 fn refused_proof(challenges: &Challenges) -> Option<Refused> {
     let ours = challenges.iter().filter(|challenge| challenge.scheme() == "dpop");

@@ -148,8 +148,8 @@ pub enum Event<'a> {
         /// The token's number.
         epoch: u64,
     },
-    /// A server refused a token, and renewals after refusals have not helped of late. The token stays
-    /// in service while another one is fetched: it may be good for other requests.
+    /// A server refused a token, and the last renewal after a refusal may not have helped. The token
+    /// stays in service while another one is fetched: it may be good for other requests.
     Renewing {
         /// The token's number.
         epoch: u64,
@@ -168,7 +168,8 @@ pub enum Event<'a> {
         /// The status of the second answer, which is returned as it is.
         status: u16,
     },
-    /// A request that was refused was sent again, and that failed: the caller gets the refusal.
+    /// A request that was refused was sent again, and the second attempt failed. The caller gets the
+    /// refusal, unless the layer had to [drop](crate::docs::reliability) it before.
     ReplayFailed,
     /// A request was sent without a token.
     PassedWithoutToken {

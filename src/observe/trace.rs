@@ -36,7 +36,7 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
         ),
         Event::Renewing { epoch } => info!(
             name: "tower_oauth.renewing", target: TARGET, client, epoch,
-            "token refused by a server again; it stays in service while it is renewed"
+            "token refused by a server; it stays in service while it is renewed"
         ),
         // The end of the wait says it all.
         Event::Waiting => {}
@@ -50,7 +50,7 @@ pub(super) fn event(client: &str, event: &Event<'_>) {
         ),
         Event::ReplayFailed => debug!(
             name: "tower_oauth.replay_failed", target: TARGET, client,
-            "request sent again after a refusal, and that failed"
+            "request sent again after a refusal; the second attempt failed"
         ),
         Event::PassedWithoutToken { reason, origin } => debug!(
             name: "tower_oauth.passed", target: TARGET, client, %reason,

@@ -63,7 +63,9 @@ where
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self, key: &K) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.rules.policy.wait);
-        self.obtain(key, deadline).await.map(|(_, token)| token)
+        let (id, token) = self.obtain(key, deadline).await?;
+        self.shared.taken_by_hand(id, token.epoch());
+        Ok(token)
     }
 
     /// The current token of a tenant, if there is a good one. Counts as a use of it.
@@ -176,12 +178,22 @@ where
         self.shared.accepted(id, epoch, refused);
     }
 
+    /// Gives a claim back.
+    pub(crate) fn release(&self, id: TenantId, claim: u64) {
+        self.shared.release(id, claim);
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(crate) fn claim_of(&self, id: TenantId, epoch: u64) -> Option<u64> {
+        self.shared.claim_of(id, epoch)
+    }
+
     /// The token to use in place of one that was obtained a moment ago; `None` if there is none now.
     pub(crate) fn latest(&self, id: TenantId, token: Token) -> Option<Token> {
         let mut ledger = self.shared.ledger();
         let node = ledger.node(id)?;
         let current = node.tenant.slot.newer_than(0).map(Token);
-        current.or_else(|| node.life.is_on_trial(&node.tenant, token.epoch()).then_some(token))
+        current.or_else(|| node.life.claim_of(&node.tenant, token.epoch()).map(|_| token))
     }
 
     pub(crate) fn emit(&self, id: TenantId, event: &Event<'_>) {

@@ -13,10 +13,10 @@ use crate::{
     error::Error,
     observe::{Event, FetchReason},
     refresh::{
-        Act, Begun, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection, Rejections,
-        Schedule, plan_within,
+        Act, Begun, Claim, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection,
+        Rejections, Schedule, plan_within,
     },
-    slot::{Entry, Validity},
+    slot::Validity,
     time::Moment,
     token::TokenSet,
 };
@@ -135,7 +135,9 @@ impl Life {
                     self.missing = FetchReason::Expired;
                     expired = tenant.slot.take(epoch).then_some(epoch).or(expired);
                 }
-                Plan::Fetch(reason) if self.is_wanted(tenant, facts.held.is_some()) => {
+                Plan::Fetch(reason)
+                    if self.renew || self.is_wanted(tenant, facts.held.is_some()) =>
+                {
                     return (Next::Fetch(reason), expired);
                 }
                 // Nobody needs it: it may run out.
@@ -349,25 +351,39 @@ impl Life {
             }
             // Not while a fetch is under way, which renews it as well.
             Some(Act::Renew) => self.renew |= self.phase != Phase::Fetching,
-            None => {}
+            Some(Act::Offer) | None => {}
         }
         (outcome, act)
     }
 
-    /// The refused token that one request may try: nobody else gets it.
-    pub(super) fn claim<K>(&mut self, tenant: &Tenant<K>, after: u64) -> Option<Arc<Entry>> {
-        self.rejections.as_mut()?.claim(&tenant.slot, after)
+    /// Claims the refused token for one request, which tries it.
+    pub(super) fn claim<K>(&mut self, tenant: &Tenant<K>) -> Option<Claim> {
+        self.rejections.as_mut()?.claim(&tenant.slot, Instant::now())
     }
 
-    /// Whether a request tries the token of this epoch, which was refused before.
-    pub(super) fn is_on_trial<K>(&self, tenant: &Tenant<K>, epoch: u64) -> bool {
-        let rejections = self.rejections.as_ref();
-        rejections.is_some_and(|rejections| rejections.is_on_trial(&tenant.slot, epoch))
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&mut self, epoch: u64, rules: &Rules) {
+        if let Some(rejections) = &mut self.rejections {
+            rejections.taken_by_hand(epoch, Instant::now(), &rules.policy);
+        }
+    }
+
+    /// Gives a claim back. `true` if there was one.
+    pub(super) fn release(&mut self, claim: u64) -> bool {
+        self.rejections.as_mut().is_some_and(|rejections| rejections.release(claim))
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(super) fn claim_of<K>(&self, tenant: &Tenant<K>, epoch: u64) -> Option<u64> {
+        self.rejections.as_ref()?.claim_of(&tenant.slot, epoch)
     }
 
     /// Whether a wait for a token newer than this would be in vain.
     pub(super) fn keeps<K>(&self, tenant: &Tenant<K>, epoch: u64) -> bool {
-        self.rejections.as_ref().is_some_and(|rejections| rejections.keeps(&tenant.slot, epoch))
+        let slot = &tenant.slot;
+        self.rejections.as_ref().is_some_and(|rejections| {
+            rejections.keeps(slot, epoch) || rejections.is_given_again(slot, epoch)
+        })
     }
 
     /// Notes that a server accepted a request with the token of this epoch. If that put the token

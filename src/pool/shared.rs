@@ -87,6 +87,14 @@ where
         let epoch = refusal.epoch;
         let event = match act {
             None => return outcome,
+            Some(Act::Offer) => {
+                let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+                drop(ledger);
+                if let Some(waiting) = waiting {
+                    waiting.notify_waiters();
+                }
+                return outcome;
+            }
             Some(Act::Replace) => Event::Rejected { epoch },
             Some(Act::Renew) => Event::Renewing { epoch },
         };
@@ -113,6 +121,40 @@ where
             waiting.notify_waiters();
         }
         self.emit(&tenant.key, &event);
+    }
+
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&self, id: TenantId, epoch: u64) {
+        let mut ledger = self.ledger();
+        let Some(node) = ledger.node(id) else { return };
+        node.life.taken_by_hand(epoch, &self.rules);
+        let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+        drop(ledger);
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+
+    /// Gives a claim back.
+    pub(super) fn release(&self, id: TenantId, claim: u64) {
+        let waiting = {
+            let mut ledger = self.ledger();
+            let Some(node) = ledger.node(id) else { return };
+            if !node.life.release(claim) {
+                return;
+            }
+            node.life.waiting.as_ref().map(|waiting| waiting.changed.clone())
+        };
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(super) fn claim_of(&self, id: TenantId, epoch: u64) -> Option<u64> {
+        let mut ledger = self.ledger();
+        let node = ledger.node(id)?;
+        node.life.claim_of(&node.tenant, epoch)
     }
 
     pub(super) fn status(&self, key: &K) -> Option<Status> {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Wait},
-    refresh::{can_wait, kept},
+    refresh::{Claim, can_wait, kept},
     slot::{Entry, Slot},
 };
 
@@ -77,6 +77,7 @@ where
         loop {
             // Before looking: whatever changes from here on wakes it.
             let changed = place.changed.notified();
+            let mut until = deadline;
             {
                 let tick = self.tick();
                 let mut ledger = self.ledger();
@@ -90,14 +91,18 @@ where
                 if let Some(error) = node.life.refusal(tick, deadline, &self.rules) {
                     return Err(error.clone());
                 }
-                if let Some(entry) = node.life.claim(tenant, after) {
-                    return Ok(Some(entry));
+                // A request that was refused does not try the same token again.
+                let claim = if after == 0 { node.life.claim(tenant) } else { None };
+                match claim {
+                    Some(Claim::Now(entry)) => return Ok(Some(entry)),
+                    Some(Claim::At(at)) => until = until.min(at),
+                    None => {}
                 }
                 if after > 0 && node.life.keeps(tenant, after) {
                     return Err(kept());
                 }
             }
-            if timeout_at(deadline, changed).await.is_err() {
+            if timeout_at(until, changed).await.is_err() && Instant::now() >= deadline {
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
                 let mut ledger = self.ledger();
                 let cause = ledger.node(tenant.id()).and_then(|node| node.life.error());

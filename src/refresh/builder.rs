@@ -87,9 +87,10 @@ impl TokenHandleBuilder {
     /// Sets the shortest time between two renewals because of refusals. Default: 1 s.
     ///
     /// After a renewal that did not help, the next one waits for twice this time, then four times,
-    /// up to 5 minutes; meanwhile the token stays in service. The spacing starts anew when a refused
-    /// request is accepted with a newer token, or when no refusal arrived for 30 s and for as long as
-    /// the current spacing.
+    /// up to 5 minutes; meanwhile the token stays in service. For refusals without a reason,
+    /// [`bare_401_min_age`](crate::OAuthLayer::bare_401_min_age) is doubled in its place, if it is
+    /// longer. The spacing starts anew when a refused request is accepted with a newer token, or when
+    /// no refusal arrived for 30 s and for as long as the current spacing.
     pub fn rejection_interval(mut self, interval: Duration) -> Self {
         self.policy.rejection_interval = interval;
         self

@@ -71,9 +71,8 @@ impl TokenHandle {
     ///
     /// # Errors
     ///
-    /// At once for errors that need an operator, such as a wrong client secret, and when the
-    /// authorization server has asked for no requests until later than this could wait. Other
-    /// failures are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s): then the
+    /// At once for errors that need an operator, such as a wrong client secret, and if the
+    /// authorization server's `Retry-After` is longer than the wait. Other failures are waited out, up to the handle's [wait](TokenHandleBuilder::wait) (30 s): then the
     /// kind is [`Timeout`](ErrorKind::Timeout), and the last failure is its source.
     ///
     /// # Cancellation
@@ -95,7 +94,11 @@ impl TokenHandle {
     /// Safe: dropping the future changes nothing.
     pub async fn token(&self) -> Result<Token, Error> {
         let deadline = instant_in(self.shared.policy.wait);
-        self.shared.wait(0, deadline, TrialUse::Claim).await.map(Token)
+        let entry = self.shared.wait(0, deadline, TrialUse::Claim).await?;
+        if self.shared.claim_of(entry.epoch()).is_some() {
+            self.shared.taken_by_hand(entry.epoch());
+        }
+        Ok(Token(entry))
     }
 
     /// The current token, if there is a good one.
@@ -167,7 +170,7 @@ impl TokenHandle {
             }));
         };
         stepping_up.ended(deadline).await?;
-        self.shared.wait(epoch, deadline, TrialUse::Claim).await.map(Token)
+        self.shared.wait(epoch, deadline, TrialUse::Leave).await.map(Token)
     }
 
     /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
@@ -200,7 +203,14 @@ impl TokenHandle {
 
     /// Waits for a token newer than `after`.
     pub(crate) async fn wait(&self, after: u64, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        self.shared.wait(after, deadline, TrialUse::Claim).await
+        // A request that was refused does not try the same token again.
+        let trial = if after == 0 { TrialUse::Claim } else { TrialUse::Leave };
+        self.shared.wait(after, deadline, trial).await
+    }
+
+    /// Gives a claim back.
+    pub(crate) fn release(&self, claim: u64) {
+        self.shared.release(claim);
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
@@ -209,9 +219,9 @@ impl TokenHandle {
         self.shared.accepted(epoch, refused);
     }
 
-    /// Whether a request tries the token of this epoch, which was refused before.
-    pub(crate) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.shared.is_on_trial(epoch)
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(crate) fn claim_of(&self, epoch: u64) -> Option<u64> {
+        self.shared.claim_of(epoch)
     }
 
     /// As [`reject`](Self::reject), unless the refusal is doubtful.

@@ -46,7 +46,7 @@ pub(crate) use self::{
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
     policy::{Policy, Schedule},
     refresher::MAX_RETRY_AFTER,
-    rejections::{Act, Judgement, Rejections},
+    rejections::{Act, Claim, Judgement, Rejections},
     shared::kept,
 };
 pub use builder::TokenHandleBuilder;

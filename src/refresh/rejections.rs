@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -19,15 +19,15 @@ use crate::{
 pub enum Rejection {
     /// The token is out of service; a new one is being fetched.
     Accepted,
-    /// A new token is being fetched, and the refused one stays in service until then: the last
-    /// renewal after a refusal did not help, so the token may be good for other requests.
+    /// A new token is being fetched, and the refused one stays in service until then. A renewal after
+    /// an earlier refusal was made within the last 5 minutes, and no refused request was accepted
+    /// after it, so the token may be good for other requests.
     Renewing,
     /// It was out of service already, or a newer one is: the report changed nothing.
     Superseded,
     /// The token stays in service: too little time has passed since the last renewal after a
-    /// refusal, or since this token was obtained. Renewals that do not help are spaced out, from
-    /// twice the [interval](super::TokenHandleBuilder::rejection_interval) to 5 minutes, until one
-    /// helps.
+    /// refusal, or since this token was obtained. See
+    /// [`rejection_interval`](super::TokenHandleBuilder::rejection_interval).
     TooSoon,
 }
 
@@ -39,6 +39,8 @@ pub(crate) struct Rejections {
     /// The tokens that were refused and taken out of service, the last one first.
     refused: VecDeque<Given>,
     trial: Option<Trial>,
+    /// How many claims there have been.
+    claims: u64,
     /// The token that stays in service while another one is fetched because of a refusal.
     renewing: Option<u64>,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Rejections {
 #[derive(Debug)]
 struct Given {
     token: Arc<TokenSet>,
+    epoch: u64,
     again: u32,
     /// Another token has taken its place.
     replaced: bool,
@@ -56,7 +59,28 @@ struct Given {
 #[derive(Debug)]
 struct Trial {
     entry: Arc<Entry>,
-    claimed: bool,
+    /// The number of the claim of the request that tries it now: no other one gets it.
+    claimed: Option<u64>,
+    /// How many requests it was refused to, or callers have taken it by hand.
+    refused: u32,
+    not_before: Instant,
+}
+
+impl Trial {
+    /// Ends a claim that has not brought the token back.
+    fn postpone(&mut self, now: Instant, policy: &Policy) {
+        self.claimed = None;
+        self.refused = self.refused.saturating_add(1);
+        let interval = policy.rejection_interval.max(SHORTEST_TRIAL);
+        self.not_before = now + interval.saturating_mul(self.refused).min(LONGEST_TRIAL);
+    }
+}
+
+/// A refused token that a request may try.
+pub(crate) enum Claim {
+    Now(Arc<Entry>),
+    /// One was refused just now: not before this.
+    At(Instant),
 }
 
 /// What the refresher has to do after a report.
@@ -66,6 +90,8 @@ pub(crate) enum Act {
     Replace,
     /// Obtain another token: the refused one stays in service until then.
     Renew,
+    /// Tell those who wait that the refused token may be tried again soon.
+    Offer,
 }
 
 /// What becomes of a token that a source gave.
@@ -90,9 +116,11 @@ impl Rejections {
         backing_off: bool,
     ) -> (Rejection, Option<Act>) {
         let epoch = refusal.epoch;
-        if self.trial.take_if(|trial| trial.entry.epoch() == epoch).is_some() {
-            // The next renewal is planned already.
-            return (Rejection::TooSoon, None);
+        if let Some(trial) = self.trial_of(epoch) {
+            // The next renewal is planned already. Another request may try the token meanwhile: the
+            // one that was refused may be the only one.
+            trial.postpone(now, policy);
+            return (Rejection::TooSoon, Some(Act::Offer));
         }
         let Some(entry) = slot.peek().filter(|entry| entry.epoch() == epoch) else {
             return (Rejection::Superseded, None);
@@ -113,8 +141,9 @@ impl Rejections {
             }
             Step::Replace if slot.take(epoch) => {
                 let token = entry.token().clone();
-                self.refused.push_front(Given { token, again: 0, replaced: false });
+                self.refused.push_front(Given { token, epoch, again: 0, replaced: false });
                 self.refused.truncate(REMEMBERED);
+                self.trial = None;
                 (Rejection::Accepted, Some(Act::Replace))
             }
             Step::Replace => (Rejection::Superseded, None),
@@ -124,8 +153,9 @@ impl Rejections {
     /// Judges a token that the source gave. `entry` prepares it for service, should one request
     /// try it.
     ///
-    /// A refused token that is given again stays refused. From the second time on, one request tries
-    /// it: the server may have been wrong. While another token is in service, that one stays.
+    /// A refused token that is given again stays refused. From the second time on, one request at a
+    /// time tries it: the server may have been wrong. While another token is in service, that one
+    /// stays.
     pub(crate) fn judge(
         &mut self,
         slot: &Slot,
@@ -134,21 +164,27 @@ impl Rejections {
         entry: impl FnOnce() -> Result<Arc<Entry>, Error>,
     ) -> Judgement {
         self.renewing = None;
-        self.trial = None;
         let same = |given: &&mut Given| given.token.access_token() == token.access_token();
         let Some(given) = self.refused.iter_mut().find(same) else {
             if let Some(given) = self.refused.front_mut().filter(|given| !given.replaced) {
                 given.replaced = true;
                 self.spacing.not_quiet(now);
             }
+            self.trial = None;
             self.spacing.in_service(now);
             return Judgement::Publish;
         };
         given.again = given.again.saturating_add(1);
-        if given.again > 1 && slot.peek().is_none() {
-            match entry() {
-                Ok(entry) => self.trial = Some(Trial { entry, claimed: false }),
-                Err(error) => return Judgement::Refused(error),
+        let value = |trial: &Trial| trial.entry.token().access_token() == token.access_token();
+        self.trial.take_if(|trial| !value(trial));
+        let is_tried = self.trial.as_ref().is_some_and(|trial| trial.claimed.is_some());
+        if given.again > 1 && !is_tried && slot.peek().is_none() {
+            match (entry(), &mut self.trial) {
+                (Ok(entry), Some(trial)) => trial.entry = entry,
+                (Ok(entry), trial) => {
+                    *trial = Some(Trial { entry, claimed: None, refused: 0, not_before: now });
+                }
+                (Err(error), _) => return Judgement::Refused(error),
             }
         }
         Judgement::Refused(Error::new(
@@ -158,8 +194,8 @@ impl Rejections {
     }
 
     /// How long to wait after the refused token was given again.
-    pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> std::time::Duration {
-        self.spacing.in_vain(now, policy.rejection_interval)
+    pub(crate) fn pause(&mut self, now: Instant, policy: &Policy) -> Duration {
+        self.spacing.given_again(now, policy.rejection_interval)
     }
 
     /// Notes the end of a fetch, however it ended.
@@ -173,22 +209,48 @@ impl Rejections {
         self.renewing != Some(epoch) && slot.peek().is_some_and(|entry| entry.epoch() == epoch)
     }
 
-    /// The refused token that one request may try: nobody else gets it.
-    pub(crate) fn claim(&mut self, slot: &Slot, after: u64) -> Option<Arc<Entry>> {
-        let free = |trial: &&mut Trial| {
-            !trial.claimed && trial.entry.epoch() > after && slot.may_hold(&trial.entry)
-        };
-        let trial = self.trial.as_mut().filter(free)?;
-        trial.claimed = true;
-        Some(trial.entry.clone())
+    /// Whether the source has given the token of this epoch, which was refused, again and again: then
+    /// a wait for a newer one would be in vain.
+    pub(crate) fn is_given_again(&self, slot: &Slot, epoch: u64) -> bool {
+        let given = |given: &Given| given.epoch == epoch && given.again > 1 && !given.replaced;
+        self.refused.iter().any(given) && slot.peek().is_none()
     }
 
-    /// Whether a request tries the token of this epoch, which has not expired.
-    pub(crate) fn is_on_trial(&self, slot: &Slot, epoch: u64) -> bool {
-        let tries = |trial: &Trial| {
-            trial.claimed && trial.entry.epoch() == epoch && slot.may_hold(&trial.entry)
-        };
-        self.trial.as_ref().is_some_and(tries)
+    /// Claims the refused token for one request, which tries it. It has to be
+    /// [released](Self::release) if the request ends without an answer.
+    pub(crate) fn claim(&mut self, slot: &Slot, now: Instant) -> Option<Claim> {
+        let free = |trial: &&mut Trial| trial.claimed.is_none() && slot.may_hold(&trial.entry);
+        let trial = self.trial.as_mut().filter(free)?;
+        if now < trial.not_before {
+            return Some(Claim::At(trial.not_before));
+        }
+        self.claims += 1;
+        trial.claimed = Some(self.claims);
+        Some(Claim::Now(trial.entry.clone()))
+    }
+
+    /// Ends the claim on this token of a caller that takes it by hand: what becomes of it is not seen.
+    /// Another one may try it after a while.
+    pub(crate) fn taken_by_hand(&mut self, epoch: u64, now: Instant, policy: &Policy) {
+        if let Some(trial) = self.trial_of(epoch) {
+            trial.postpone(now, policy);
+        }
+    }
+
+    /// Gives a claim back: another request may try the token. `false` if it had ended.
+    pub(crate) fn release(&mut self, claim: u64) -> bool {
+        let claimed = self.trial.as_mut().filter(|trial| trial.claimed == Some(claim));
+        claimed.map(|trial| trial.claimed = None).is_some()
+    }
+
+    fn trial_of(&mut self, epoch: u64) -> Option<&mut Trial> {
+        self.trial.as_mut().filter(|trial| trial.entry.epoch() == epoch)
+    }
+
+    /// The claim of the request that tries the token of this epoch, which has not expired.
+    pub(crate) fn claim_of(&self, slot: &Slot, epoch: u64) -> Option<u64> {
+        let tries = |trial: &&Trial| trial.entry.epoch() == epoch && slot.may_hold(&trial.entry);
+        self.trial.as_ref().filter(tries)?.claimed
     }
 
     /// Notes that a server accepted a request with the token of this epoch. `refused` says whether
@@ -216,6 +278,11 @@ impl Rejections {
     }
 }
 
+/// How long after a refusal another request may try a refused token: this, or the interval between
+/// renewals, for each request that was refused.
+const SHORTEST_TRIAL: Duration = Duration::from_millis(100);
+
+const LONGEST_TRIAL: Duration = Duration::from_secs(30);
 /// How many refused tokens are remembered. A store that could not be written may give an older one
 /// again than the last.
 const REMEMBERED: usize = 4;

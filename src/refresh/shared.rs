@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     policy::{Policy, Schedule},
     refusal::Refusal,
-    rejections::{Act, Judgement, Rejection, Rejections},
+    rejections::{Act, Claim, Judgement, Rejection, Rejections},
     status::{State, Status},
     step_up::{StepUps, SteppingUp},
 };
@@ -158,6 +158,11 @@ impl Shared {
             inbox.rejections.reject(&self.slot, refusal, now, &self.policy, backing_off);
         let event = match act {
             None => return outcome,
+            Some(Act::Offer) => {
+                drop(inbox);
+                self.wake_waiting();
+                return outcome;
+            }
             Some(Act::Replace) => {
                 inbox.rejected = Some(epoch);
                 self.status.send_modify(|status| status.lose_token(State::Rejected));
@@ -187,9 +192,27 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Whether a request tries the token of this epoch, which was refused before.
-    pub(super) fn is_on_trial(&self, epoch: u64) -> bool {
-        self.inbox().rejections.is_on_trial(&self.slot, epoch)
+    /// Ends the claim of a caller that takes a token by hand.
+    pub(super) fn taken_by_hand(&self, epoch: u64) {
+        self.inbox().rejections.taken_by_hand(epoch, Instant::now(), &self.policy);
+        self.wake_waiting();
+    }
+
+    /// Gives a claim back.
+    pub(super) fn release(&self, claim: u64) {
+        if self.inbox().rejections.release(claim) {
+            self.wake_waiting();
+        }
+    }
+
+    /// Has those who wait look again.
+    fn wake_waiting(&self) {
+        self.status.send_modify(|_| {});
+    }
+
+    /// The claim of the request that tries the token of this epoch, which was refused before.
+    pub(super) fn claim_of(&self, epoch: u64) -> Option<u64> {
+        self.inbox().rejections.claim_of(&self.slot, epoch)
     }
 
     /// Notes the end of a fetch that gave no token.
@@ -259,18 +282,24 @@ impl Shared {
             if let Some(error) = refusal {
                 return Err(error);
             }
+            let mut until = deadline;
             {
                 let mut inbox = self.inbox();
-                if trial == TrialUse::Claim
-                    && let Some(entry) = inbox.rejections.claim(&self.slot, after)
-                {
-                    return Ok(entry);
+                let rejections = &mut inbox.rejections;
+                if trial == TrialUse::Claim {
+                    match rejections.claim(&self.slot, Instant::now()) {
+                        Some(Claim::Now(entry)) => return Ok(entry),
+                        Some(Claim::At(at)) => until = until.min(at),
+                        None => {}
+                    }
                 }
-                if after > 0 && inbox.rejections.keeps(&self.slot, after) {
+                let in_vain = rejections.keeps(&self.slot, after)
+                    || rejections.is_given_again(&self.slot, after);
+                if after > 0 && in_vain {
                     return Err(kept());
                 }
             }
-            if timeout_at(deadline, status.changed()).await.is_err() {
+            if timeout_at(until, status.changed()).await.is_err() && Instant::now() >= deadline {
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
                 let cause = status.borrow().error.clone();
                 return Err(match cause {

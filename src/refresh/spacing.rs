@@ -8,13 +8,17 @@ use tokio::time::Instant;
 /// that it did not help, so each further renewal waits twice as long as the one before it. An API
 /// that refuses every token, or each new token for a while, must not flood the authorization server.
 ///
-/// The spacing starts anew when a renewal has helped, or when no refusal came for a while.
+/// The spacing starts anew when a renewal has helped, or when no refusal came for a while. A refused
+/// token leaves service only if no renewal of late was in vain: an API that refuses now and then what
+/// others accept must not take the token from them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Spacing {
     /// Renewals since the spacing started.
     renewals: u32,
     /// When the last of them started.
     renewed: Option<Instant>,
+    /// Whether a renewal may have been in vain: nothing shows that it has helped.
+    in_vain: bool,
     /// Whether the next renewal is planned already, because the last one was in vain.
     planned: bool,
     /// Since when no refusal has arrived: the last one, or a later moment before which no token could
@@ -53,19 +57,21 @@ impl Spacing {
         if quiet.is_some_and(|quiet| quiet >= spacing.max(QUIET)) {
             self.renewals = 0;
         }
+        self.in_vain &= quiet.is_none_or(|quiet| quiet < LONGEST);
         if doubtful || elapsed.is_some_and(|elapsed| elapsed < self.spacing(interval, base)) {
             return Step::Wait;
         }
         self.renewed = Some(now);
         self.renewals = self.renewals.saturating_add(1);
-        if self.renewals == 1 { Step::Replace } else { Step::Renew }
+        if std::mem::replace(&mut self.in_vain, true) { Step::Renew } else { Step::Replace }
     }
 
     /// Notes a renewal that gave the refused token again. Returns how long to wait for the next.
-    pub(crate) fn in_vain(&mut self, now: Instant, interval: Duration) -> Duration {
+    pub(crate) fn given_again(&mut self, now: Instant, interval: Duration) -> Duration {
         (self.renewed, self.planned) = (Some(now), true);
         let pause = self.spacing(interval, interval);
         self.renewals = self.renewals.saturating_add(1);
+        self.in_vain = true;
         pause
     }
 
@@ -86,18 +92,22 @@ impl Spacing {
     /// Notes that a request that had been refused was accepted with a newer token.
     pub(crate) fn helped(&mut self) {
         self.renewals = 0;
+        self.in_vain = false;
     }
 
     fn spacing(&self, interval: Duration, base: Duration) -> Duration {
         match self.renewals {
             0 => interval,
             renewals => {
-                let doubled = base.saturating_mul(1 << renewals.min(16)).min(LONGEST);
+                let doubled = base.max(SHORTEST).saturating_mul(1 << renewals.min(16)).min(LONGEST);
                 doubled.max(interval)
             }
         }
     }
 }
+
+/// The shortest spacing, whatever the settings say.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The longest spacing.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -137,11 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn f75_no_pace_of_refusals_makes_renewals_frequent() {
+    fn f75_refusals_that_come_within_half_a_minute_cause_few_renewals() {
         for period in [1, 2, 3, 5, 10, 20, 29] {
             let renewals = renewals(&mut Spacing::default(), Instant::now(), period, 3600, SECOND);
             assert!(renewals.len() <= 20, "every {period} s: {}", renewals.len());
         }
+    }
+
+    #[test]
+    fn f75_a_path_that_is_refused_once_a_minute_takes_the_token_from_nobody() {
+        let (mut spacing, now) = (Spacing::default(), Instant::now());
+        let mut at = |minutes| spacing.refused(now + SECOND * 60 * minutes, false, SECOND, SECOND);
+        assert_eq!(at(0), Step::Replace);
+        assert!((1..60).all(|minute| at(minute) == Step::Renew));
+        // After five minutes without one, a refusal is believed again.
+        assert_eq!(at(65), Step::Replace);
     }
 
     #[test]
@@ -174,7 +194,7 @@ mod tests {
     fn f75_a_renewal_that_was_planned_counts_when_its_token_comes() {
         let (mut spacing, now) = (Spacing::default(), Instant::now());
         assert_eq!(spacing.refused(now, false, SECOND, SECOND), Step::Replace);
-        let pause = spacing.in_vain(now, SECOND);
+        let pause = spacing.given_again(now, SECOND);
         spacing.in_service(now + pause);
         let mut at = |seconds| spacing.refused(now + SECOND * seconds, false, SECOND, SECOND);
         assert_eq!((at(5), at(6)), (Step::Wait, Step::Renew));
@@ -194,7 +214,8 @@ mod tests {
         spacing.not_quiet(now + SECOND * 60);
         assert_eq!(spacing.refused(now + SECOND * 61, false, SECOND, SECOND), Step::Renew);
         spacing.not_quiet(now + SECOND * 100);
-        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Replace);
+        assert_eq!(spacing.refused(now + SECOND * 130, false, SECOND, SECOND), Step::Renew);
+        assert_eq!(spacing.refused(now + SECOND * 430, false, SECOND, SECOND), Step::Replace);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) struct StepUps {
     in_effect: Scopes,
     /// Before this, nothing more is asked for.
     not_before: Option<Instant>,
+    /// How many step-ups were asked for since there was a quiet time.
+    asked: u32,
     /// Whether nobody fetches any more.
     closed: bool,
 }
@@ -95,10 +97,18 @@ impl StepUps {
             return None;
         }
         let had = step_up.claims.is_none() && step_up.scopes.is_subset(&self.in_effect);
-        if had || self.not_before.is_some_and(|not_before| now < not_before) {
+        let full = self.in_effect.iter().count() >= MOST_SCOPES;
+        if had || full || self.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
-        self.not_before = now.checked_add(interval);
+        if self.not_before.is_some_and(|at| now.saturating_duration_since(at) >= LONGEST) {
+            self.asked = 0;
+        }
+        // An API that is never content must not flood the authorization server.
+        let doublings = self.asked.saturating_sub(FREE).min(16);
+        let pause = interval.max(SHORTEST).saturating_mul(1 << doublings).min(LONGEST);
+        self.not_before = Some(now + pause.max(interval.min(FOR_EVER)));
+        self.asked = self.asked.saturating_add(1);
         self.wanted = Some(Wanted { step_up, waiting: Vec::new() });
         self.wanted.as_mut().map(|wanted| SteppingUp::Pending(wanted.join()))
     }
@@ -148,6 +158,21 @@ impl StepUps {
         }
     }
 }
+
+/// How many step-ups may follow each other at the shortest interval: after these, the interval is
+/// doubled for each, up to [`LONGEST`], until there was none for that long.
+const FREE: u32 = 8;
+
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The shortest interval, whatever the settings say.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// How long an interval is for ever.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How many scopes step-ups may add up to.
+const MOST_SCOPES: usize = 100;
 
 /// How long a refused step-up is not tried again.
 const REFUSED: Duration = Duration::from_secs(60);
@@ -235,6 +260,40 @@ mod tests {
         }
         let SteppingUp::Pending(other) = &mut other else { panic!("it is not done") };
         assert!(other.try_recv().is_err(), "nobody has asked for it");
+    }
+
+    #[test]
+    fn stp_02_an_api_that_is_never_content_causes_ever_fewer_fetches() {
+        let (mut ups, start) = (StepUps::default(), Instant::now());
+        let mut asked = 0;
+        for second in 0..3600 {
+            let now = start + INTERVAL * second;
+            if ups.ask(StepUp::claims("{}"), now, INTERVAL).is_some() {
+                asked += 1;
+                ups.begin(true);
+                ups.end(Ok(()), now);
+            }
+        }
+        assert!(asked <= 30, "{asked} in an hour");
+        // With an interval of for ever, once.
+        let mut ups = StepUps::default();
+        assert!(ups.ask(StepUp::claims("{}"), start, Duration::MAX).is_some());
+        ups.begin(true);
+        ups.end(Ok(()), start);
+        assert!(ups.ask(StepUp::claims("{}"), start + LONGEST, Duration::MAX).is_none());
+    }
+
+    #[test]
+    fn stp_02_scopes_do_not_add_up_without_end() {
+        let (mut ups, start) = (StepUps::default(), Instant::now());
+        for n in 0..1000 {
+            let now = start + LONGEST * n * 2;
+            if ups.ask(wants(&format!("scope-{n}")), now, INTERVAL).is_some() {
+                ups.begin(true);
+                ups.end(Ok(()), now);
+            }
+        }
+        assert_eq!(ups.begin(false).scopes.iter().count(), MOST_SCOPES);
     }
 
     #[test]

@@ -20,12 +20,12 @@ use crate::{
 ///
 /// Each source has an equal share of the time until the fetch's deadline, and of what the sources
 /// before it have left: of two sources and 30 s, the first one has 15 s, and the second one at least
-/// 15 s. The end of the share is the source's [`deadline`](FetchContext::deadline). A source that
-/// gives no token within its share has failed with [`ErrorKind::Timeout`], and the chain asks the
-/// next one.
+/// 15 s. A source that gives no token within its share has failed with [`ErrorKind::Timeout`], and the
+/// chain asks the next one.
 ///
 /// The chain does not drop the fetch of a slow source, because the answer may hold a rotated refresh
-/// token. That fetch goes on until the deadline that the whole chain was given. The source is not
+/// token. That fetch goes on until the chain's own deadline, which is also the source's
+/// [`deadline`](FetchContext::deadline). The source is not
 /// asked twice at a time: the chain's next fetch waits for the one under way, and takes its token.
 ///
 /// When no source gives a token, the error is the first one that is
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn f64_each_source_is_told_the_end_of_its_share() {
+    async fn f64_each_source_is_told_the_deadline_of_the_chain() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let source = |after: u64| {
             let (told, start) = (told.clone(), Instant::now());
@@ -234,7 +234,8 @@ mod tests {
         };
         let chain = Chain::new(source(4)).or(source(1)).or(source(0));
         assert!(fetch(&chain).await.is_err());
-        assert_eq!(*told.lock().unwrap(), [10, 17, 30]);
+        // A source that was told the end of its share would drop its exchange there.
+        assert_eq!(*told.lock().unwrap(), [30, 30, 30]);
     }
 
     /// The fetch of a source that was too slow was dropped, and the refresh token in its answer with

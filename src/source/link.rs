@@ -76,7 +76,7 @@ impl Link {
     ) -> Result<TokenSet, Error> {
         let fetch = async {
             loop {
-                let Begun { flight, joined } = self.begin(share, cx.clone());
+                let Begun { flight, joined } = self.begin(cx.clone());
                 let asks_the_same = flight.step_up == cx.step_up;
                 match flight.ended().await {
                     outcome if !joined => return outcome,
@@ -92,7 +92,7 @@ impl Link {
     /// has begun for the same grant.
     pub(super) async fn ask(&self, share: Instant, cx: FetchContext) -> Asked {
         let flight = loop {
-            match self.begin(share, cx.clone()) {
+            match self.begin(cx.clone()) {
                 Begun { flight, joined: false } => break flight,
                 Begun { flight, .. } => {
                     if timeout_at(share, flight.ended()).await.is_err() {
@@ -108,7 +108,7 @@ impl Link {
     }
 
     /// Begins a fetch on a task of its own, or joins the one that is under way.
-    fn begin(&self, share: Instant, mut cx: FetchContext) -> Begun {
+    fn begin(&self, mut cx: FetchContext) -> Begun {
         let (sender, outcome) = watch::channel(None);
         let mut grant = self.grant();
         if let Some(flight) = grant.flight.clone().filter(Flight::is_under_way) {
@@ -119,7 +119,9 @@ impl Link {
         // Not what another source gave: its refresh token is another server's.
         cx.previous.clone_from(&grant.given);
         drop(grant);
-        let end = std::mem::replace(&mut cx.deadline, share);
+        // The source gets the whole time: cut at its share, it would drop the exchange under way, and
+        // with it a rotated refresh token.
+        let end = cx.deadline;
         let this = self.clone();
         spawn(async move {
             let fetched = timeout_at(end, this.source.fetch(cx)).await;

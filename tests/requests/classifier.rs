@@ -139,3 +139,45 @@ async fn f78_f79_tenants_have_the_same_options() {
     }
     assert_eq!(api.count(), 4);
 }
+
+/// Vendors have error codes of their own: none that the standards know says that the token is good.
+#[tokio::test(start_paused = true)]
+async fn f78_an_error_code_of_the_vendors_own_does_not_overrule_the_user() {
+    let www = "www-authenticate";
+    for (status, challenge, calls) in [
+        (403, r#"Bearer error="token_expired""#, 2),
+        (401, r#"Bearer error="token_expired""#, 2),
+        (403, r#"Bearer error="invalid_token""#, 2),
+        (403, r#"Bearer error="insufficient_scope""#, 1),
+    ] {
+        let (tokens, _) = tokens().await;
+        let api = Api::new();
+        api.accept(|_| false).refuse_with(status, &[(www, challenge)]);
+        let by_status = layer(&tokens).refused_statuses([401, 403]).replay(CloneRequest);
+        send(&by_status.layer(api.clone()), get(API)).await.unwrap();
+        assert_eq!(api.count(), calls, "{status} {challenge}");
+    }
+    // What the user's own function says counts for more than any code, unless it panics.
+    for (panics, calls) in [(false, 2), (true, 1)] {
+        let (tokens, _) = tokens().await;
+        let api = Api::new();
+        let challenge = r#"Bearer error="insufficient_scope", scope="a""#;
+        api.accept(|_| false).refuse_with(403, &[(www, challenge)]);
+        let layer = layer(&tokens).refused_if(move |_| {
+            assert!(!panics, "as planned");
+            true
+        });
+        send(&layer.replay(CloneRequest).layer(api.clone()), get(API)).await.unwrap();
+        assert_eq!(api.count(), calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f78_a_status_of_success_cannot_be_a_refusal() {
+    let (tokens, source) = tokens().await;
+    let client = layer(&tokens).refused_statuses([200, 204, 302]).layer(Api::new());
+    for _ in 0..10 {
+        assert_eq!(send(&client, get(API)).await.unwrap().status(), 200);
+    }
+    assert_eq!(source.count(), 1);
+}

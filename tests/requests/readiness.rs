@@ -92,7 +92,7 @@ async fn f107_f109_whatever_happens_after_a_refusal_the_refusal_is_the_answer() 
 }
 
 /// A body of HTTP/1.1 that is long or has no length may be what the connection is busy with: it is
-/// given up for the replay, and so is the refusal.
+/// given up after a second, and so is the refusal.
 #[tokio::test(start_paused = true)]
 async fn f107_a_refusal_whose_body_may_hold_the_connection_is_given_up() {
     let started = Instant::now();

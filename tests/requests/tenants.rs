@@ -61,3 +61,23 @@ async fn f82_a_tenants_token_never_goes_to_another_tenants_host() {
     send(&client, of(1, "https://1.example")).await.unwrap();
     assert!(api.seen().pop().unwrap().authorization().is_some());
 }
+
+/// What the settings refuse is refused whether the request names a tenant or not.
+#[tokio::test(start_paused = true)]
+async fn f82_the_settings_hold_for_requests_without_a_tenant() {
+    use tower_oauth::{ErrorKind, ExistingAuthorization, MissingKey};
+
+    let pool = TokenPool::builder(|_: &u32| Script::tokens(HOUR)).spawn();
+    let api = Api::new();
+    let layer = OAuthLayer::keyed_with_origins(pool, |_: &u32| None, tenant)
+        .missing_key(MissingKey::PassWithoutToken)
+        .existing_authorization(ExistingAuthorization::Refuse);
+    let client = layer.layer(api.clone());
+    let mut request = get("https://1.example/a");
+    request.headers_mut().insert("authorization", "Basic abc".parse().unwrap());
+    let error = send(&client, request).await.unwrap_err();
+    assert_eq!(super::kind(&error), ErrorKind::AuthorizationPresent);
+    assert_eq!(api.count(), 0);
+    send(&client, get("https://1.example/a")).await.unwrap();
+    assert_eq!(api.seen()[0].authorization(), None);
+}

@@ -157,6 +157,10 @@ impl Ledger {
         let does = self.does(number);
         let again = if arrived > 1 { ", sent again" } else { "" };
         let (name, is_right) = match outcome {
+            // If the connection breaks while it is sent again, the refusal is the answer.
+            Ok(401) if arrived > 1 => {
+                (format!("401{again}"), does == Does::Reset || does.status() == Some(401))
+            }
             Ok(status) => (format!("{status}{again}"), does.status() == Some(*status)),
             Err(error) => match Error::find(&**error) {
                 // Without a token nothing leaves; a refusal whose replay found none has left once.

@@ -112,6 +112,8 @@ pub(crate) struct Outcome {
     /// The number of the server's answer; `None` if a layer made it.
     pub(crate) answer: Option<u64>,
     pub(crate) refused: bool,
+    /// Whether its body may hold the connection until it is read.
+    pub(crate) holds_connection: bool,
 }
 
 /// An answer of a server.
@@ -247,7 +249,11 @@ impl Ledger {
             (Err(error), _) => {
                 let first = sends.first().and_then(|first| first.ended.as_ref());
                 let refused = first.is_some_and(|first| first.as_ref().is_ok_and(|o| o.refused));
-                if refused && !fails {
+                let may_be_dropped =
+                    first.is_some_and(|first| first.as_ref().is_ok_and(|o| o.holds_connection));
+                // One over HTTP/1.1 whose body is chunked may hold the connection: it is kept for a
+                // second only.
+                if refused && !fails && !may_be_dropped {
                     found = Some(format!("the refusal was replaced by an error: {error}"));
                 }
             }

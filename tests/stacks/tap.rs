@@ -110,7 +110,10 @@ impl<B: Into<Wire>> Service<Request<B>> for Below {
 /// What a tap remembers of an answer.
 pub(crate) fn outcome(response: &Response<Answer>) -> Outcome {
     let grpc = response.headers().get("grpc-status").is_some_and(|code| code == "16");
+    let length = number(response.headers(), "content-length").unwrap_or(0);
+    let is_chunked = response.headers().contains_key("transfer-encoding");
     Outcome {
+        holds_connection: is_chunked || length > 4096,
         status: response.status().as_u16(),
         answer: number(response.headers(), ANSWER),
         refused: response.status() == 401 || (response.status() == 200 && grpc),

@@ -368,3 +368,18 @@ proptest! {
         prop_assert_eq!(read, challenges);
     }
 }
+
+/// A server may repeat the token that it refuses.
+#[test]
+fn f57_debug_shows_no_text_of_the_server() {
+    for line in [
+        r#"Bearer error="invalid_token", error_description="Bearer SECRET-TOKEN-123 is over""#,
+        r#"Bearer error="SECRET-TOKEN-123""#,
+        r"Bearer realm=SECRET-TOKEN-123, error=invalid_token oops",
+    ] {
+        let challenges = Challenges::read(&fields(&[line.as_bytes()]));
+        let shown = format!("{challenges:?}");
+        assert!(!shown.contains("SECRET"), "{shown}");
+        assert!(shown.contains("bearer"), "{shown}");
+    }
+}

@@ -12,7 +12,7 @@ use super::{
 use crate::{pool::TokenPool, slot::Sharded};
 
 /// Puts the token of its tenant on every request to the allowed origins. Made by
-/// [`OAuthLayer::keyed`].
+/// [`OAuthLayer::keyed`]. It does not step up: see [`OAuthLayer::step_up`] for a single handle.
 #[must_use]
 pub struct KeyedOAuthLayer<K, F, R = NoReplay>
 where
@@ -130,15 +130,17 @@ where
     }
 
     /// Counts responses with these statuses as refusals of the token, as a 401 with `invalid_token`
-    /// is one: for servers that answer a dead token with 403, 419 or 498. A challenge with an error
-    /// code says more than the status: a 403 with `insufficient_scope` is no refusal. Default: none.
+    /// is one: for servers that answer a dead token with 403, 419 or 498. A challenge whose error code
+    /// says that the token is good counts for more: a 403 with `insufficient_scope` is no refusal.
+    /// Statuses below 400 are ignored. Default: none.
     pub fn refused_statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.context.options.refused_by.set_statuses(statuses);
         self
     }
 
     /// Counts responses for which `refused` returns `true` as refusals of the token, besides those
-    /// that the layer knows. It is called for every response, so it must be quick. Default: none.
+    /// that the layer knows, whatever their challenges say. It is called for every response, so it
+    /// must be quick; if it panics, the response is no refusal. Default: none.
     ///
     /// It sees the head of the response. For an API that refuses in the body of a 200, let a service
     /// below the layer read the body and note what it found in the response's extensions.

@@ -45,6 +45,14 @@ where
         self.accepted(id, epoch, refused);
     }
 
+    fn claim_of(&self, id: TenantId, epoch: u64) -> Option<u64> {
+        self.claim_of(id, epoch)
+    }
+
+    fn release(&self, id: TenantId, claim: u64) {
+        self.release(id, claim);
+    }
+
     fn latest(&self, id: TenantId, token: Token) -> Option<Token> {
         self.latest(id, token)
     }

@@ -104,7 +104,8 @@ where
             // Where the token may go depends on whose it is.
             Some(origins_of) => {
                 let Some(key) = key(&request) else {
-                    return pass(inner, context, replay, request, Exempt::NoKey);
+                    let exempt = context.exempt_anywhere(&request).unwrap_or(Exempt::NoKey);
+                    return pass(inner, context, replay, request, exempt);
                 };
                 let origins = origins_of(&key);
                 let exempt = match &origins {
@@ -121,7 +122,7 @@ where
             return bind_or_wait(inner, context, replay, request, key, origins);
         };
         let sent = Sent::new(&request, owner, epoch);
-        send(inner, context, replay, request, sent, origins)
+        send(inner, context, replay, request, sent, origins, None)
     }
 }
 

@@ -17,6 +17,9 @@ use super::FailFast;
 use crate::{error::BoxError, http::HttpRequest};
 
 /// Keeps what is needed to send a request a second time, or does not.
+///
+/// A policy also has to implement [`SecondService`](super::SecondService), which says how it gets the
+/// service for the second attempt.
 pub trait Replay<Q>: Clone {
     /// The request that the service below gets.
     type Sent: HttpRequest + Send + 'static;

@@ -187,6 +187,14 @@ impl Ledger {
         self.count("trial accepted");
     }
 
+    /// A request has its answer, or has ended without one: another one may try the token.
+    pub(super) fn note_end_of_trial(&mut self, id: u64, instance: usize) {
+        let given = self.instances[instance].refusals_seen.given.as_mut();
+        if let Some(given) = given.filter(|given| given.tried_by == Some(id) && !given.accepted) {
+            given.tried_by = None;
+        }
+    }
+
     /// A token is in service: the time from here on counts as quiet.
     pub(super) fn note_service(&mut self, instance: usize) {
         let (now, at) = (self.now, self.now.at);

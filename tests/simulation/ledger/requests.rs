@@ -169,6 +169,7 @@ impl Ledger {
         if let Some(serial) = serial.filter(|_| accepts) {
             self.note_acceptance(id, instance, serial, attempt > 0);
         }
+        self.note_end_of_trial(id, instance);
     }
 
     pub(crate) fn ended(&mut self, id: u64, outcome: Outcome) {
@@ -185,6 +186,7 @@ impl Ledger {
             return self.require(I1, false, || format!("request {id} ends twice"));
         };
         let now = self.now;
+        self.note_end_of_trial(id, request.instance);
         if let Outcome::Ours(_) = outcome {
             self.used(request.instance);
         }
