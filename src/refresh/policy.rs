@@ -108,6 +108,12 @@ impl Policy {
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
     }
 
+    /// Returns whether less is left of a token's life than any token is served for. A source of its
+    /// own gives no such token; another process may have stored it a while ago.
+    pub(crate) fn is_spent(token: &TokenSet) -> bool {
+        token.lifetime().is_some_and(|left| left < MIN_INTERVAL)
+    }
+
     /// Until when a token is served that was asked for at `sent`, or `age` before that.
     fn expiry(lifetime: Duration, sent: Moment, age: Duration) -> Moment {
         let usable = Self::usable_for(lifetime);

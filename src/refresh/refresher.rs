@@ -17,7 +17,7 @@ use super::{
     fetch::{Fetch, revoke},
     listen::Listening,
     plan::{Facts, Held, Plan, plan},
-    policy::Schedule,
+    policy::{Policy, Schedule},
     shared::{Published, Shared},
     status::State,
 };
@@ -222,8 +222,8 @@ impl<'a> Task<'a> {
         let published = match outcome {
             // It may be the one that was refused.
             Ok(token) if known == Some(token.access_token()) => Ok(None),
-            // It has expired since it was stored.
-            Ok(token) if token.lifetime().is_some_and(|lifetime| lifetime.is_zero()) => Ok(None),
+            // It has expired since it was stored, or is about to.
+            Ok(token) if Policy::is_spent(&token) => Ok(None),
             Ok(token) => self.publish(Begun::now(FetchReason::Renewed, &*self.clock), token),
             Err(error) => Err(error),
         };

@@ -89,6 +89,10 @@ impl Ledger {
         let now = self.now;
         let holder = &mut self.instances[instance];
         let refused = holder.rejected.contains(&serial) && holder.refusals_seen.out;
+        if let Some(held) = holder.held.as_mut().filter(|held| held.serial != serial) {
+            // One that was refused before is a failure for the one in service.
+            held.failed |= holder.rejected.contains(&serial);
+        }
         if refused {
             // Its source has not failed.
             (holder.refusals, holder.slow_until) = (0, None);
