@@ -1,12 +1,11 @@
 //! Refusals that only the user knows: by status, by the head of a response, by the caller.
 
 use http::{Request, Response};
-use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
 use tower_layer::Layer;
-use tower_oauth::{CloneRequest, OAuthLayer, Rejection, TokenHandle, middleware::UsedToken};
+use tower_oauth::{CloneRequest, Rejection, TokenHandle, middleware::UsedToken};
 
-use super::{API, HOUR, get, layer, secs, send};
+use super::{API, HOUR, get, layer, send};
 use crate::common::{api::Api, script::Script};
 
 async fn tokens() -> (TokenHandle, Script) {
@@ -113,6 +112,11 @@ async fn f79_the_caller_can_reject_the_very_token_that_was_used() {
 #[cfg(feature = "pool")]
 #[tokio::test(start_paused = true)]
 async fn f78_f79_tenants_have_the_same_options() {
+    use tokio::time::sleep;
+    use tower_oauth::OAuthLayer;
+
+    use super::secs;
+
     let pool = tower_oauth::TokenPool::builder(|_: &u32| Script::tokens(HOUR)).spawn();
     let api = Api::new();
     api.accept(|token| token == "Bearer token-2").refuse_with(419, &[]);

@@ -10,7 +10,7 @@ use tower::{
     spawn_ready::SpawnReadyLayer, util::BoxService,
 };
 use tower_layer::Layer;
-use tower_oauth::{ErrorKind, FailFast, OAuth, OAuthLayer, TokenHandle};
+use tower_oauth::{ErrorKind, FailFast, OAuth, TokenHandle};
 
 use super::{API, HOUR, get, kind, layer, secs};
 use crate::common::{
@@ -105,6 +105,8 @@ async fn a_buffer_or_another_error_type_makes_the_other_stacks_compile() {
 #[cfg(feature = "pool")]
 #[tokio::test(start_paused = true)]
 async fn tenants_fail_at_once_too() {
+    use tower_oauth::OAuthLayer;
+
     let pool = tower_oauth::TokenPool::builder(|_: &u32| {
         let script = Script::tokens(HOUR);
         script.then([Step::Take(secs(3), Box::new(Step::Token(HOUR)))]);

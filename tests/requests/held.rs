@@ -8,7 +8,7 @@ use tower::{
     ServiceBuilder, buffer::BufferLayer, limit::ConcurrencyLimitLayer, load_shed::LoadShedLayer,
 };
 use tower_layer::Layer;
-use tower_oauth::{CloneRequest, OAuthLayer, TokenHandle};
+use tower_oauth::{CloneRequest, TokenHandle};
 
 use super::{API, HOUR, get, layer, millis, secs, send};
 use crate::common::{
@@ -84,6 +84,8 @@ async fn f61_a_buffer_below_has_its_places_while_requests_wait() {
 #[cfg(feature = "pool")]
 #[tokio::test(start_paused = true)]
 async fn f61_a_tenant_whose_source_hangs_does_not_hold_the_places_of_another() {
+    use tower_oauth::OAuthLayer;
+
     let pool = tower_oauth::TokenPool::builder(|tenant: &u32| match tenant {
         0 => Script::new(Step::Hang),
         _ => Script::tokens(HOUR),
