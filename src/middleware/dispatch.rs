@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     Origins, ResponseFuture, SecondService,
-    answer::Sent,
+    answer::{Next, Sent, Tried, note_acceptance, report},
     attempt::{WaitingRequest, authorize, wait_and_send},
     claim::TrialClaim,
     context::{Context, Exempt},
@@ -36,7 +36,6 @@ pub(super) fn send<S, Q, R, T>(
     request: Q,
     sent: Sent<T::Owner>,
     origins: Option<Arc<Origins>>,
-    claim: Option<Box<TrialClaim<T>>>,
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
@@ -46,7 +45,7 @@ where
     let (request, kept) = replay.keep(request);
     let response = inner.call(request);
     let again = kept.and_then(|kept| Some(Again { service: R::second(inner)?, kept, origins }));
-    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again, claim }))
+    ResponseFuture::sent(response, Some(Watch { context: context.clone(), sent, again }))
 }
 
 /// Sends a request with a token that is bound to something, or once there is a token.
@@ -66,12 +65,12 @@ where
     S: Service<R::Sent> + Send + 'static,
     S::Response: HttpResponse + Send + 'static,
     S::Error: Into<BoxError>,
-    S::Future: Send,
+    S::Future: Send + 'static,
 {
     if let Some((owner, token)) = context.tokens.bound(&key) {
         let allowed = origins.as_ref().unwrap_or(&context.origins);
         return match authorize(context, allowed, &mut request, owner, &token) {
-            Ok(sent) => send(inner, context, replay, request, sent, origins, None),
+            Ok(sent) => send(inner, context, replay, request, sent, origins),
             Err(error) => ResponseFuture::failed(error),
         };
     }
@@ -99,9 +98,12 @@ fn ask_once<S, Q, R, T>(
 ) -> ResponseFuture<S, Q, R, T>
 where
     T: Tokens,
-    Q: HttpRequest,
-    R: Replay<Q> + SecondService<S>,
-    S: Service<R::Sent>,
+    Q: HttpRequest + 'static,
+    R: Replay<Q> + SecondService<S> + 'static,
+    S: Service<R::Sent> + 'static,
+    S::Response: HttpResponse + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
 {
     let obtained = {
         let obtain = pin!(context.tokens.obtain(key, Instant::now()));
@@ -120,11 +122,37 @@ where
     };
     match authorized {
         Ok(sent) => {
-            let claim = TrialClaim::of(&context.tokens, sent.owner, sent.epoch);
-            send(inner, context, replay, request, sent, origins, claim)
+            let Some(claim) = TrialClaim::of(&context.tokens, sent.owner, sent.epoch) else {
+                return send(inner, context, replay, request, sent, origins);
+            };
+            let (request, _) = replay.keep(request);
+            let (response, context) = (inner.call(request), context.clone());
+            ResponseFuture::slow(try_token::<S, Q, R, T>(response, context, sent, claim))
         }
         Err(error) => ResponseFuture::failed(error),
     }
+}
+
+/// Waits for the answer to a request with a token on trial, and says whether the server accepts it.
+async fn try_token<S, Q, R, T>(
+    response: S::Future,
+    context: Sharded<Context<T>>,
+    sent: Sent<T::Owner>,
+    claim: Box<TrialClaim<T>>,
+) -> Result<S::Response, BoxError>
+where
+    T: Tokens,
+    R: Replay<Q>,
+    S: Service<R::Sent>,
+    S::Response: HttpResponse,
+    S::Error: Into<BoxError>,
+{
+    let mut response = response.await.map_err(Into::into)?;
+    if let Next::Return = report(&context, &sent, &mut response, Tried::default()) {
+        note_acceptance(&context, &sent, &response, Tried::default());
+    }
+    drop(claim);
+    Ok(response)
 }
 
 /// Sends a request without a token and reports that, unless the settings refuse such a request.

@@ -11,10 +11,9 @@ use tower_service::Service;
 
 use super::{
     Origins,
-    answer::{Next, Sent, Tried, note_acceptance, report},
+    answer::{Next, Sent, Tried, report},
     attempt::{RefusedRequest, replay},
     budget::Budget,
-    claim::TrialClaim,
     context::Context,
     replay::Replay,
     tokens::Tokens,
@@ -63,8 +62,6 @@ pub(super) struct Watch<S, K, T: Tokens> {
     pub(super) context: Sharded<Context<T>>,
     pub(super) sent: Sent<T::Owner>,
     pub(super) again: Option<Again<S, K>>,
-    /// If the token is on trial.
-    pub(super) claim: Option<Box<TrialClaim<T>>>,
 }
 
 /// What is needed to send a request again.
@@ -115,14 +112,11 @@ where
             let slow = match state.as_mut().project() {
                 StateProj::Sent { response, watch } => {
                     let mut response = ready!(response.poll(cx)).map_err(Into::into)?;
-                    let Some(Watch { context, sent, again, claim }) = watch.take() else {
+                    let Some(Watch { context, sent, again }) = watch.take() else {
                         return Poll::Ready(Ok(response));
                     };
                     let next = report(&context, &sent, &mut response, Tried::default());
                     if matches!(next, Next::Return) {
-                        if claim.is_some() {
-                            note_acceptance(&context, &sent, &response, Tried::default());
-                        }
                         return Poll::Ready(Ok(response));
                     }
                     let Some(Again { service, kept, origins }) = again else {

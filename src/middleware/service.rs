@@ -75,6 +75,6 @@ where
             return bind_or_wait(inner, context, replay, request, (), None);
         };
         let sent = Sent::new(&request, (), epoch);
-        send(inner, context, replay, request, sent, None, None)
+        send(inner, context, replay, request, sent, None)
     }
 }

@@ -122,7 +122,7 @@ where
             return bind_or_wait(inner, context, replay, request, key, origins);
         };
         let sent = Sent::new(&request, owner, epoch);
-        send(inner, context, replay, request, sent, origins, None)
+        send(inner, context, replay, request, sent, origins)
     }
 }
 
