@@ -45,16 +45,23 @@ impl Recording {
     /// Checks that nothing was fetched before its time.
     pub(crate) fn check(&self) {
         let (fetches, rejections) = (self.fetches(), self.ledger.rejections());
+        let mut served_until = 0;
         for (number, pair) in fetches.windows(2).enumerate() {
             let [before, after] = pair else { unreachable!() };
+            if before.outcome.is_ok() {
+                served_until = before.started + 750_000;
+            }
             let earliest = match &before.outcome {
                 Ok(())
                     if rejections.iter().any(|at| (before.ended..after.started).contains(at)) =>
                 {
                     0
                 }
-                // Three quarters of the second that a token lives.
-                Ok(()) => before.started + 750_000,
+                // A token of a second is served for three quarters of it, and renewed an eighth before,
+                // or a tenth of that earlier.
+                Ok(()) => before.started + 562_500,
+                // While there is a token, it is tried again before that expires.
+                Err(_) if before.ended < served_until => before.ended + 100_000,
                 Err(_) => {
                     let asked = before.asked.map_or(0, |asked| asked.as_micros());
                     before.ended + u64::try_from(asked).unwrap().max(100_000)
