@@ -29,6 +29,7 @@ pub enum Rejection {
 struct Inbox {
     rejected: Option<u64>,
     refresh: bool,
+    closed: bool,
 }
 
 /// The slot and what handles and the refresher share. A token is its epoch.
@@ -107,9 +108,21 @@ impl Shared {
     /// if it is there still.
     pub fn publish(&self, same: u64, next: u64) {
         let inbox = self.inbox.lock().unwrap();
+        if inbox.closed {
+            return;
+        }
         let epoch = if same != EMPTY && self.read() == same { same } else { next };
         // arc-swap stores by a swap as well.
         self.current.swap(epoch, Ordering::AcqRel);
+        drop(inbox);
+        self.status.send();
+    }
+
+    /// `Shared::close`
+    pub fn close(&self) {
+        let mut inbox = self.inbox.lock().unwrap();
+        inbox.closed = true;
+        self.current.swap(EMPTY, Ordering::AcqRel);
         drop(inbox);
         self.status.send();
     }

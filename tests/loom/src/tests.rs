@@ -51,6 +51,19 @@ fn a_token_that_is_given_again_while_it_is_refused_does_not_come_back() {
 }
 
 #[test]
+fn f73_a_fetch_that_ends_after_the_shutdown_brings_no_token_back() {
+    model(|| {
+        let shared = Arc::new(Shared::holding(1));
+        let refresher = shared.clone();
+        let refresher = thread::spawn(move || refresher.publish(EMPTY, 2));
+        shared.close();
+        assert_eq!(shared.read(), EMPTY);
+        refresher.join().unwrap();
+        assert_eq!(shared.read(), EMPTY);
+    });
+}
+
+#[test]
 fn a_late_report_leaves_a_newer_token_alone() {
     model(|| {
         let (shared, refresher) = start(1);
