@@ -1,16 +1,22 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     calendar::{Calendar, Step},
     life::{Life, Next, Phase},
-    recency::Recency,
+    permits::Permits,
+    queue::Queue,
+    recency::{Recency, Worth},
     rules::Rules,
     shared::Map,
     slab::Slab,
     tenant::{ByKey, Tenant, TenantId},
     timeline::Tick,
 };
-use crate::{observe::FetchReason, source::DynTokenSource, time::Moment};
+use crate::{
+    observe::FetchReason,
+    source::DynTokenSource,
+    time::{Moment, NoTimers},
+};
 
 /// What is known of all tenants beside what requests read. Under one lock, which requests with a
 /// token at hand never take, and which is held for short and bounded times only. No code of a user
@@ -19,17 +25,21 @@ pub(super) struct Ledger<K> {
     tenants: Slab<Node<K>>,
     calendar: Calendar,
     recency: Recency,
-    /// Those whose fetch is put off: somebody waits for the first ones.
-    first: VecDeque<TenantId>,
-    then: VecDeque<TenantId>,
-    pub(super) running: usize,
+    /// Those whose fetch is put off.
+    queue: Queue,
+    /// The fetches under way.
+    pub(super) permits: Permits,
     pub(super) waiting: usize,
     /// The last epoch of all: each token has one of its own, so that one which was refused is never
     /// mistaken for another.
     epochs: u64,
-    /// Until when the keeper sleeps.
+    /// When a tenant that was in use, and never had a token, last made room for another one.
+    made_room: Tick,
+    /// When the keeper last had its turn, and until when it sleeps.
+    pub(super) last_turn: Tick,
     pub(super) asleep_until: Tick,
-    pub(super) stopped: bool,
+    /// Why no token is given any more, if none is.
+    pub(super) ended: Option<Ended>,
 }
 
 /// A tenant in the ledger.
@@ -44,7 +54,24 @@ pub(super) struct Outcome<K> {
     pub(super) expired: Vec<(Arc<Tenant<K>>, u64)>,
     /// Dropped without the lock: their sources are users' code.
     pub(super) forgotten: Vec<Node<K>>,
-    pub(super) begun: Vec<(TenantId, FetchReason)>,
+    pub(super) begun: Vec<Started>,
+}
+
+/// A fetch that the ledger has begun.
+pub(super) struct Started {
+    pub(super) tenant: TenantId,
+    pub(super) reason: FetchReason,
+    /// That of its permit.
+    pub(super) number: u64,
+}
+
+/// Why a pool has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// It was shut down, or its keeper was dropped.
+    Stopped,
+    /// Its keeper cannot run where it is.
+    NoTimers(NoTimers),
 }
 
 /// Whether there is room for another tenant.
@@ -67,13 +94,14 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             tenants: Slab::new(),
             calendar: Calendar::new(now),
             recency: Recency::new(),
-            first: VecDeque::new(),
-            then: VecDeque::new(),
-            running: 0,
+            queue: Queue::default(),
+            permits: Permits::default(),
             waiting: 0,
             epochs: 0,
+            made_room: Tick::NEVER,
+            last_turn: now,
             asleep_until: Tick::NEVER,
-            stopped: false,
+            ended: None,
         }
     }
 
@@ -101,8 +129,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         self.tenants.get_mut(id)
     }
 
-    /// Makes room for one more tenant, if need be at the cost of the one that was used least
-    /// recently and is idle.
+    /// Makes room for one more tenant, if need be at the cost of another one: first of one that never
+    /// had a token, then of one whose token can be fetched again, and last of one with a session.
     pub(super) fn make_room(
         &mut self,
         map: &Map<K>,
@@ -113,19 +141,48 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         if self.tenants.len() < rules.limits.max_tenants {
             return Room::Yes;
         }
+        let mut worths = [Worth::Nothing, Worth::Token, Worth::Session].into_iter();
+        let Some(mut worth) = worths.next() else { return Room::No };
         for _ in 0..LONGEST_LOOK {
-            let Some(id) = self.recency.oldest() else { return Room::No };
-            let Some(node) = self.tenants.get_mut(id) else { return Room::No };
-            let used = node.life.last_used(&node.tenant);
-            if used > self.recency.noted(id) {
-                self.note_use(id, used);
-            } else if tick.since(Tick::from_seconds(used)) < rules.limits.evictable_after() {
-                return Room::No;
-            } else if !node.life.is_at_rest() {
-                self.note_use(id, tick.seconds());
-            } else {
-                outcome.forgotten.extend(self.forget(id, map));
-                return Room::Yes;
+            let oldest = self.recency.oldest(worth);
+            let node = oldest.and_then(|id| Some((id, self.tenants.get_mut(id)?)));
+            let verdict = node.map_or(Verdict::Stays, |(id, node)| {
+                let noted = self.recency.noted(id);
+                let used = node.life.last_used(&node.tenant);
+                if used > noted || node.life.worth() != worth {
+                    return Verdict::Noted(id, used.max(noted));
+                }
+                if !node.life.is_at_rest() {
+                    // Those after it may be.
+                    let now = tick.seconds();
+                    return if noted < now { Verdict::Noted(id, now) } else { Verdict::Stays };
+                }
+                // The second of the last use may have ended just now.
+                let idle = tick.since(Tick::from_seconds(used).after(SECOND));
+                let spare = match worth {
+                    // One that is asked for in vain all the time keeps nobody out for ever. It loses
+                    // its back-off, so that is not done more often than a token is asked for.
+                    Worth::Nothing => {
+                        idle >= SPARED.min(rules.limits.evictable_after())
+                            || tick.since(self.made_room) >= SECOND
+                    }
+                    Worth::Token | Worth::Session => idle >= rules.limits.evictable_after(),
+                };
+                if spare { Verdict::Goes(id) } else { Verdict::Stays }
+            });
+            match verdict {
+                Verdict::Noted(id, second) => self.note_use(id, second),
+                Verdict::Goes(id) => {
+                    if worth == Worth::Nothing {
+                        self.made_room = tick;
+                    }
+                    outcome.forgotten.extend(self.forget(id, map));
+                    return Room::Yes;
+                }
+                Verdict::Stays => match worths.next() {
+                    Some(next) => worth = next,
+                    None => return Room::No,
+                },
             }
         }
         Room::Perhaps
@@ -141,7 +198,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let id = self.tenants.next();
         let tenant = make(id);
         let second = tick.seconds();
-        self.recency.insert(id, second);
+        self.recency.insert(id, second, Worth::Nothing);
         let life = Life::new(second);
         self.tenants.insert(Node { tenant: tenant.clone(), source: None, life });
         map.pin().insert(ByKey(tenant.clone()));
@@ -154,6 +211,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let node = self.tenants.remove(id)?;
         self.calendar.remove(id);
         self.recency.remove(id);
+        if let Phase::Queued(place) = node.life.phase {
+            self.queue.remove(place);
+        }
         map.pin().remove(&node.tenant.key);
         node.tenant.slot.clear();
         Some(node)
@@ -168,8 +228,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
         self.calendar = Calendar::new(Tick::NEVER);
         self.recency = Recency::new();
-        self.first.clear();
-        self.then.clear();
+        self.queue.clear();
         nodes
     }
 
@@ -178,22 +237,34 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         self.calendar.insert(id, due);
     }
 
-    /// Has a tenant looked at as soon as an attempt may be made, or put before those whose token
-    /// nobody misses.
+    /// Has a tenant looked at as soon as an attempt may be made, or put into the line of those whose
+    /// token is missed.
     pub(super) fn hurry(&mut self, id: u32, now: Tick, rules: &Rules) {
         let Some(node) = self.tenants.get_mut(id) else { return };
         let at = node.life.attempt_at(rules);
         let at = if at <= now { Tick::NEVER } else { at };
         match node.life.phase {
             Phase::Idle if at < self.calendar.due(id) => self.schedule(id, at),
-            Phase::Queued => self.enqueue(id),
+            Phase::Queued(_) => self.enqueue(id),
             _ => {}
         }
     }
 
     /// When the keeper has something to do, at the earliest.
-    pub(super) fn next_due(&self) -> Option<Tick> {
-        self.calendar.next()
+    pub(super) fn next_due(&self, rules: &Rules) -> Option<Tick> {
+        let start = Some(self.next_start(rules)).filter(|start| *start < Tick::FAR);
+        self.calendar.next().into_iter().chain(start).min()
+    }
+
+    /// When one of those in the queue may begin, as far as time decides.
+    fn next_start(&self, rules: &Rules) -> Tick {
+        let opens = |line| self.permits.opens(line, &rules.limits);
+        self.queue.occupied().map(opens).min().unwrap_or(Tick::FAR)
+    }
+
+    /// Whether the keeper had its turn when it should have, or but a little later.
+    pub(super) fn keeper_runs(&self, now: Tick) -> bool {
+        now <= self.asleep_until.max(self.last_turn).after(LATE)
     }
 
     /// Whether the keeper has something to do before it would wake up. Its timer stands still while
@@ -201,11 +272,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     pub(super) fn needs_keeper(&self, now: Tick, rules: &Rules) -> bool {
         let wakes = self.asleep_until.max(now);
         let sooner = self.calendar.next().is_some_and(|due| due < wakes);
-        sooner || (self.has_queue() && self.running < rules.limits.max_parallel)
-    }
-
-    fn has_queue(&self) -> bool {
-        !self.first.is_empty() || !self.then.is_empty()
+        sooner || self.next_start(rules) < wakes
     }
 
     /// Looks at those whose time has come, a bounded number. `true` if there may be more.
@@ -230,35 +297,38 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         true
     }
 
-    /// Starts as many fetches as may run.
+    /// Starts as many fetches as may run, but a bounded number. `true` if there may be more.
     pub(super) fn begin_queued(
         &mut self,
         map: &Map<K>,
         now: Moment,
         rules: &Rules,
         outcome: &mut Outcome<K>,
-    ) {
-        while self.running < rules.limits.max_parallel {
-            let Some(id) = self.first.pop_front().or_else(|| self.then.pop_front()) else { return };
-            let Some(node) = self.node(id) else { continue };
-            if !matches!(node.life.phase, Phase::Queued | Phase::QueuedFirst) {
-                continue; // it was in both queues
-            }
+    ) -> bool {
+        let (tick, limits) = (rules.timeline.tick(now), &rules.limits);
+        self.permits.age(tick);
+        for _ in 0..LONGEST_LOOK {
+            let open = |line| self.permits.opens(line, limits) <= tick;
+            let Some((id, line)) = self.queue.pop(open) else { return false };
+            let Some(node) = self.tenants.get_mut(id) else { continue };
             // Much may have changed while it was in the queue.
             node.life.phase = Phase::Idle;
             let (next, expired) = node.life.next(&node.tenant, now, rules);
             outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
             match next {
                 Next::Fetch(reason) => {
-                    node.life.begin(rules.timeline.tick(now));
-                    outcome.begun.push((id, reason));
-                    self.running += 1;
-                    self.look_while_busy(id.id, now, rules);
+                    node.life.begin(tick);
+                    let tenant = node.tenant.id();
+                    let number =
+                        self.permits.begin(line, tick, limits, rules.policy.fetch_timeout);
+                    outcome.begun.push(Started { tenant, reason, number });
+                    self.look_while_busy(id, now, rules);
                 }
-                Next::LookAgain(due) => self.schedule(id.id, due),
-                Next::Forget => outcome.forgotten.extend(self.forget(id.id, map)),
+                Next::LookAgain(due) => self.schedule(id, due),
+                Next::Forget => outcome.forgotten.extend(self.forget(id, map)),
             }
         }
+        true
     }
 
     /// Looks at a tenant and does what is to be done, except for fetching.
@@ -296,26 +366,41 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
     }
 
-    /// Puts a tenant in the queue of those whose token is to be fetched.
+    /// Puts a tenant in the queue of those whose token is to be fetched, in the line where it belongs
+    /// now.
     fn enqueue(&mut self, id: u32) {
         let Some(node) = self.tenants.get_mut(id) else { return };
-        let missed = node.life.waiting.is_some() || node.life.asked;
-        let (queue, phase) = match node.life.phase {
-            Phase::Idle | Phase::Queued if missed => (&mut self.first, Phase::QueuedFirst),
-            Phase::Idle => (&mut self.then, Phase::Queued),
-            _ => return,
-        };
-        node.life.phase = phase;
-        queue.push_back(node.tenant.id());
+        let line = node.life.line(&node.tenant);
+        match node.life.phase {
+            Phase::Idle => {}
+            Phase::Queued(place) if place.line != line => self.queue.remove(place),
+            Phase::Queued(_) | Phase::Fetching => return,
+        }
+        node.life.phase = Phase::Queued(self.queue.push(line, id, node.tenant.id().number));
     }
 
     fn note_use(&mut self, id: u32, second: u32) {
-        if self.recency.noted(id) != second {
-            self.recency.remove(id);
-            self.recency.insert(id, second);
-        }
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        self.recency.note(id, second, node.life.worth());
     }
 }
+
+/// What becomes of a tenant when another one needs room.
+enum Verdict {
+    /// It and those after it in its list stay.
+    Stays,
+    /// Its place in the list was not the right one: it was used in this second.
+    Noted(u32, u32),
+    Goes(u32),
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How late the keeper may be.
+const LATE: Duration = Duration::from_secs(5);
+
+/// How long one that never had a token is spared, if others make room in its place.
+const SPARED: Duration = Duration::from_secs(10);
 
 /// How many tenants are dropped before others get their turn: it takes longer than a look.
 const LONGEST_FAREWELL: usize = 32;

@@ -5,9 +5,11 @@
 
 mod backoff;
 mod clock;
+mod runtime;
 mod server_clock;
 
 pub(crate) use backoff::{full_jitter, spread};
 pub(crate) use clock::instant_in;
 pub use clock::{Clock, Moment, SystemClock};
+pub(crate) use runtime::{NoTimers, timers};
 pub(crate) use server_clock::ServerClock;
