@@ -8,7 +8,6 @@ use std::{
 };
 
 use tokio::{
-    runtime::Handle,
     sync::{Notify, oneshot, watch},
     time::{Instant, timeout_at},
 };
@@ -25,6 +24,7 @@ use crate::{
     observe::{Event, FetchReason, Sink, Wait},
     slot::{Entry, Slot, Validity},
     source::StepUp,
+    time::timers,
     token::TokenSet,
 };
 
@@ -382,13 +382,10 @@ pub(crate) fn kept() -> Error {
 
 /// Whether there can be timers here: outside of a runtime they would panic.
 pub(crate) fn can_wait() -> Result<(), Error> {
-    match Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::new(
-            ErrorKind::Timeout,
-            "there is no token at hand, and it can be waited for in a tokio runtime only",
-        )),
-    }
+    timers().map_err(|missing| {
+        let message = format!("a token cannot be waited for {}", missing.as_str());
+        Error::new(ErrorKind::Timeout, message)
+    })
 }
 
 /// A place among those that wait, given back on drop.

@@ -80,7 +80,8 @@ async fn f71_tenants_that_push_each_other_out_cause_one_token_request_a_second_a
         }
         sleep(secs(1)).await;
     }
-    let most = 10 + start.elapsed().as_secs() + 1;
+    // Those that stay are tried again after a minute and more.
+    let most = 10 + start.elapsed().as_secs() + 10 * 6;
     assert!(scripts.count() as u64 <= most, "{} token requests, not {most}", scripts.count());
 }
 
