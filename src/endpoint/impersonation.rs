@@ -101,7 +101,7 @@ impl Impersonation {
         let (sent_at, wall) = reading.sent;
         let left = until(expiry.as_secs_f64(), server_time(answer.headers(), wall));
         let lifetime = duration(left, self.rules.max_lifetime);
-        Ok(token.with_lifetime(lifetime).with_scopes(self.scopes.clone()).with_sent_at(sent_at))
+        Ok(token.with_time_left(lifetime).with_scopes(self.scopes.clone()).with_sent_at(sent_at))
     }
 }
 
