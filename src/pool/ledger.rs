@@ -4,7 +4,7 @@ use super::{
     calendar::{Calendar, Step},
     life::{Life, Next, Phase},
     permits::Permits,
-    queue::Queue,
+    queue::{Line, Queue},
     recency::{Recency, Worth},
     rules::Rules,
     shared::Map,
@@ -248,6 +248,26 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             Phase::Idle if at < self.calendar.due(id) => self.schedule(id, at),
             Phase::Queued(_) => self.enqueue(id),
             _ => {}
+        }
+    }
+
+    /// Notes that a caller no longer waits for a tenant's token.
+    pub(super) fn leave(&mut self, id: TenantId) {
+        let Some(node) = self.node(id) else { return };
+        let life = &mut node.life;
+        let Some(waiting) = &mut life.waiting else { return };
+        waiting.count -= 1;
+        if waiting.count > 0 {
+            return;
+        }
+        life.waiting = None;
+        // A fetch for a caller who has gone would be at the cost of one who has not. The place is that of
+        // its creation, so a caller who comes back loses nothing.
+        if let Phase::Queued(place) = life.phase
+            && place.line == Line::Stranger
+        {
+            (life.phase, life.asked) = (Phase::Idle, false);
+            self.queue.remove(place);
         }
     }
 

@@ -211,12 +211,6 @@ where
     fn drop(&mut self) {
         let mut ledger = self.shared.ledger();
         ledger.waiting -= 1;
-        let Some(node) = ledger.node(self.id) else { return };
-        if let Some(waiting) = &mut node.life.waiting {
-            waiting.count -= 1;
-            if waiting.count == 0 {
-                node.life.waiting = None;
-            }
-        }
+        ledger.leave(self.id);
     }
 }

@@ -81,9 +81,9 @@ async fn f62_a_tenant_that_hung_is_served_soon_after_its_server_answers() {
     assert!(asked.elapsed() <= secs(1) + FETCH, "{:?}", asked.elapsed());
 }
 
-/// What 100 tenants see in twenty minutes: when each had its first token, whether a token was ever
+/// What 100 tenants see in some minutes: when each had its first token, whether a token was ever
 /// missing, and how many token requests there were.
-async fn a_hundred(hanging: u32) -> (Duration, usize, usize) {
+async fn a_hundred(hanging: u32, minutes: u64) -> (Duration, usize, usize) {
     let scripts = Scripts::<u32>::new(quick(secs(120)));
     let pool = scripts.spawn();
     // Those that hang are between the others.
@@ -105,24 +105,29 @@ async fn a_hundred(hanging: u32) -> (Duration, usize, usize) {
     }
     let slowest = first.join_all().await.into_iter().max().unwrap();
     let mut missing = 0;
-    while start.elapsed() < secs(1200) {
+    while start.elapsed() < secs(minutes * 60) {
         sleep(secs(2)).await;
         missing += keys.iter().filter(|key| pool.current(key).is_none()).count();
     }
     (slowest, missing, keys.iter().map(|key| scripts.of(key).count()).sum())
 }
 
-#[tokio::test(start_paused = true)]
-async fn f62_of_a_thousand_tenants_nine_hundred_hang_and_the_others_are_as_if_alone() {
-    let (alone, missing_alone, requests_alone) = a_hundred(0).await;
-    let (slowest, missing, requests) = a_hundred(900).await;
+async fn as_if_alone(minutes: u64) {
+    let (alone, missing_alone, requests_alone) = a_hundred(0, minutes).await;
+    let (slowest, missing, requests) = a_hundred(900, minutes).await;
     assert_eq!((missing_alone, missing), (0, 0));
     assert!(slowest <= alone + secs(1), "{slowest:?} instead of {alone:?}");
-    // A token of 120 s is renewed after 90 to 102 s: 11 to 13 times in twenty minutes.
+    // A token of 120 s is renewed after 90 to 102 s.
+    let most = 100 * (1 + minutes * 60 / 90) as usize;
     for requests in [requests_alone, requests] {
-        assert!((1200..=1400).contains(&requests), "{requests}");
+        assert!(requests <= most, "{requests}, more than {most}");
     }
-    assert!(requests.abs_diff(requests_alone) <= 40, "{requests}, not {requests_alone}");
+    assert!(requests.abs_diff(requests_alone) <= 50, "{requests}, not {requests_alone}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f62_of_a_thousand_tenants_nine_hundred_hang_and_the_others_are_renewed_as_if_alone() {
+    as_if_alone(4).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,35 +145,54 @@ async fn f62_tenants_whose_renewals_begin_to_hang_do_not_delay_the_renewals_of_o
     }
 }
 
+/// Twenty tenants are in use, and so many others arrive in a second, whose fetches take this long. Of
+/// those, so many have to be served.
+async fn crowd(minutes: u64, arrivals: u32, fetch: Duration, served: u64) {
+    let scripts = Scripts::<u32>::new(Step::Take(fetch, Box::new(Step::Token(HOUR))));
+    let pool = scripts.spawn();
+    for key in 0..20 {
+        scripts.of(&key).otherwise(quick(secs(120)));
+        value(&pool, &key).await;
+    }
+    let mut new = JoinSet::new();
+    let start = Instant::now();
+    let mut next = 1000;
+    while start.elapsed() < secs(minutes * 60) {
+        for _ in 0..arrivals {
+            let (pool, key) = (pool.clone(), next);
+            new.spawn(async move { pool.token(&key).await.is_ok() });
+            next += 1;
+        }
+        sleep(secs(1)).await;
+        let lost = (0..20).find(|key| pool.current(key).is_none());
+        assert_eq!(lost, None, "after {:?}", start.elapsed());
+    }
+    let outcomes = new.join_all().await;
+    let count = outcomes.iter().filter(|served| **served).count() as u64;
+    assert!(count >= served, "{count} of {} were served", outcomes.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn f63_renewals_go_on_while_more_tenants_arrive_than_can_be_served() {
-    // 32 fetches of 390 ms at a time are 82 a second.
-    for (minutes, arrivals, fetch) in [(20, 40, 1000), (4, 120, 390), (4, 40, 30_000)] {
-        let fetch = Duration::from_millis(fetch);
-        let scripts = Scripts::<u32>::new(Step::Take(fetch, Box::new(Step::Token(HOUR))));
-        let pool = scripts.spawn();
-        for key in 0..20 {
-            let step = quick(secs(120));
-            scripts.of(&key).otherwise(step);
-            value(&pool, &key).await;
-        }
-        let mut new = JoinSet::new();
-        let start = Instant::now();
-        let mut next = 1000;
-        while start.elapsed() < secs(minutes * 60) {
-            for _ in 0..arrivals {
-                let (pool, key) = (pool.clone(), next);
-                new.spawn(async move { pool.token(&key).await.is_ok() });
-                next += 1;
-            }
-            sleep(secs(1)).await;
-            let lost = (0..20).find(|key| pool.current(key).is_none());
-            assert_eq!(lost, None, "after {:?}", start.elapsed());
-        }
-        let served = new.join_all().await.into_iter().filter(|served| *served).count();
-        // As capacity allows; those that take as long as a fetch may are served by nobody.
-        let expected = if fetch < secs(30) { 40 * 60 * minutes as usize * 9 / 10 } else { 0 };
-        assert!(served >= expected, "{served} of {} were served", next - 1000);
+    // All of them, then what 32 fetches of 390 ms at a time allow for, and none.
+    crowd(4, 40, secs(1), 4 * 60 * 40).await;
+    crowd(4, 120, Duration::from_millis(390), 4 * 60 * 75).await;
+    crowd(4, 40, secs(31), 0).await;
+}
+
+/// What takes longer.
+mod long {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f63_renewals_go_on_for_twenty_minutes_in_a_crowd() {
+        crowd(20, 40, secs(1), 20 * 60 * 40).await;
+        crowd(20, 40, secs(31), 0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f62_of_a_thousand_tenants_nine_hundred_hang_and_the_others_are_as_if_alone() {
+        as_if_alone(20).await;
     }
 }
 
@@ -207,21 +231,25 @@ fn f62_tenants_that_come_and_go_while_all_hang_leave_nothing_behind() {
         pool
     });
     let round = async || {
-        for key in 1000..1100 {
-            let mut token = tokio_test::task::spawn(pool.token(&key));
-            assert!(token.poll().is_pending());
-        }
+        let keys: Vec<u32> = (1000..1100).collect();
+        let mut callers: Vec<_> =
+            keys.iter().map(|key| tokio_test::task::spawn(pool.token(key))).collect();
+        assert!(callers.iter_mut().all(|caller| caller.poll().is_pending()));
         settle().await;
         assert_eq!(pool.len(), 102);
-        (1000..1100).for_each(|key| assert!(pool.remove(&key)));
+        // Half of the callers go before their tenants, the others after them.
+        callers.truncate(50);
+        keys.iter().for_each(|key| assert!(pool.remove(key)));
+        drop(callers);
         settle().await;
     };
     for _ in 0..20 {
         runtime.block_on(round());
     }
-    let grown = measure(|| (0..500).for_each(|_| runtime.block_on(round())));
+    let grown = measure(|| (0..100).for_each(|_| runtime.block_on(round())));
     let grown = grown.bytes_current;
-    // Of 50 000 tenants. The lock-free map frees what it has dropped in batches.
-    assert!(grown < 200_000, "{grown} bytes are left");
+    // Of 10 000 tenants. The lock-free map frees what it has dropped in batches.
+    println!("{grown} bytes");
+    assert!(grown < 100_000, "{grown} bytes are left");
     assert_eq!((pool.len(), scripts.count()), (2, 2));
 }
