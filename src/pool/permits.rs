@@ -111,7 +111,8 @@ fn age(
     now: Tick,
     limit: Duration,
 ) {
-    while let Some(first) = from.first_entry().filter(|first| first.get().started.after(limit) <= now)
+    while let Some(first) =
+        from.first_entry().filter(|first| first.get().started.after(limit) <= now)
     {
         let (number, running) = first.remove_entry();
         to.insert(number, running);

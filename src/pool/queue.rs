@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn who_leaves_leaves_nothing_behind() {
         let mut queue = Queue::default();
-        let places = [Line::Missed, Line::Stranger, Line::Suspect].map(|line| queue.push(line, 7, 1));
+        let places =
+            [Line::Missed, Line::Stranger, Line::Suspect].map(|line| queue.push(line, 7, 1));
         places.into_iter().for_each(|place| queue.remove(place));
         assert_eq!(queue.occupied().count(), 0);
         assert_eq!(queue.pop(|_| true), None);
