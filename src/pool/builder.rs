@@ -93,8 +93,8 @@ where
     ///
     /// - Half of them are for tenants that never had a token. Another eighth is lent to those at the pace
     ///   at which it is given back, so that a new tenant begins within a second even if more hang.
-    /// - A quarter is for tenants whose last fetch was slow and gave no token. These have no other
-    ///   permits until a fetch of theirs succeeds, or fails in time.
+    /// - A quarter is for tenants whose last fetch gave no token in 5 s. These have no other permits until
+    ///   a fetch of theirs succeeds, or fails in less.
     /// - The rest is kept for tenants that had a token.
     ///
     /// With 0, `max_parallel` is the limit for all fetches, and hanging ones keep others waiting for the

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     ledger::{Outcome, Started},
     life::{GivenToken, Phase},
-    permits::SLOW_AFTER,
+    permits::SUSPECT_AFTER,
     shared::{Make, Shared},
     tenant::Tenant,
     timeline::Tick,
@@ -86,7 +86,7 @@ where
             Ok(GivenToken::Refused(error, failure)) => Err((failure, error)),
             Err(error) => Err((life.fail(tenant, &error, now, rules, None), error)),
         };
-        life.suspect = result.is_err() && took >= SLOW_AFTER;
+        life.suspect = result.is_err() && took >= SUSPECT_AFTER.min(rules.policy.fetch_timeout);
         let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         if made.is_some() {
             node.source = made;

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
 use super::{
     ledger::{Ended, LONGEST_LOOK, Outcome},
@@ -142,7 +145,7 @@ where
         if in_use {
             sleep = sleep.min(tick.until_next_second());
         }
-        ledger.last_turn = tick;
+        ledger.next_turn = Instant::now() + sleep;
         ledger.asleep_until = if more { Tick::NEVER } else { tick.after(sleep) };
         drop(ledger);
 

@@ -2,6 +2,8 @@ mod room;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 pub(super) use room::Room;
 
 use super::{
@@ -39,9 +41,10 @@ pub(super) struct Ledger<K> {
     epochs: u64,
     /// When a tenant that was in use, and never had a token, last made room for another one.
     made_room: Tick,
-    /// When the keeper last had its turn, and until when it sleeps.
-    pub(super) last_turn: Tick,
+    /// Until when the keeper sleeps.
     pub(super) asleep_until: Tick,
+    /// The same by its timer, which stands still while the machine sleeps.
+    pub(super) next_turn: Instant,
     /// Why no token is given any more, if none is.
     pub(super) ended: Option<Ended>,
 }
@@ -95,8 +98,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             waiting: 0,
             epochs: 0,
             made_room: Tick::NEVER,
-            last_turn: now,
             asleep_until: Tick::NEVER,
+            next_turn: Instant::now(),
             ended: None,
         }
     }
@@ -221,8 +224,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     }
 
     /// Whether the keeper had its turn when it should have, or but a little later.
-    pub(super) fn keeper_runs(&self, now: Tick) -> bool {
-        now <= self.asleep_until.max(self.last_turn).after(LATE)
+    pub(super) fn keeper_runs(&self) -> bool {
+        Instant::now() <= self.next_turn + LATE
     }
 
     /// Whether the keeper has something to do before it would wake up. Its timer stands still while

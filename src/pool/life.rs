@@ -30,7 +30,7 @@ pub(super) struct Life {
     pub(super) phase: Phase,
     /// Whether somebody without a token asked for one since the last attempt.
     pub(super) asked: bool,
-    /// Whether the last attempt was slow and gave no token.
+    /// Whether the last attempt hung and gave no token.
     pub(super) suspect: bool,
     /// Why there is no token, if there is none.
     missing: FetchReason,

@@ -71,8 +71,8 @@
 //! same time. Fetches that are slow do not count, so that servers which never answer hold up nobody but
 //! their own tenants: a tenant whose server answers has its token within a second plus what its fetch
 //! takes, even if a thousand others hang. [`max_slow`](TokenPoolBuilder::max_slow) (2 048) bounds the slow
-//! ones, and says how it is shared. A tenant whose last fetch was slow and gave no token waits for a
-//! share of its own until a fetch goes well again.
+//! ones, and says how it is shared. A tenant whose last fetch gave no token in 5 s waits for a share of
+//! its own until a fetch goes well again.
 //!
 //! Where more fetches are wanted than may run, these begin in turn: one for a token that a caller misses,
 //! one for a renewal, and one for a tenant that never had a token; of those, the newest and the oldest

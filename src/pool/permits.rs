@@ -15,7 +15,7 @@ use super::{queue::Line, rules::Limits, timeline::Tick};
 ///   moment: where many hang, the limit grows by itself until the others have been asked too.
 /// - *Slow* ones are bounded by [`max_slow`](super::TokenPoolBuilder::max_slow) only.
 ///
-/// A tenant whose last fetch was slow and gave no token is a suspect: its fetches count as slow from
+/// A tenant whose last fetch hung and gave no token ([`SUSPECT_AFTER`]) is a suspect: its fetches count as slow from
 /// the start, and have a quarter of `max_slow` in all. Tenants that never had a token have half of it
 /// at once, and beyond that an eighth, at the pace at which it becomes free again. The last eighth is
 /// left to tenants that had a token.
@@ -121,7 +121,11 @@ fn age(
 
 /// From which age on a fetch is slow: more than a token endpoint takes that is in order, new
 /// connection included, and little enough for a caller who waits in the queue.
-pub(super) const SLOW_AFTER: Duration = Duration::from_millis(400);
+const SLOW_AFTER: Duration = Duration::from_millis(400);
+
+/// From which age on a fetch that fails makes its tenant a suspect, if it was not given up before: its
+/// server hangs, or nearly so.
+pub(super) const SUSPECT_AFTER: Duration = Duration::from_secs(5);
 
 /// Until which age a slow fetch lends permits.
 const LENDS_UNTIL: Duration = Duration::from_millis(1200);

@@ -11,7 +11,7 @@ pub(super) enum Line {
     Renewal,
     /// It never had a token.
     Stranger,
-    /// Its last fetch was slow and gave no token.
+    /// Its last fetch hung and gave no token.
     Suspect,
 }
 

@@ -196,7 +196,7 @@ where
             return Some(Status { state: State::Stopped, error, ..Status::new() });
         }
         let id = self.find(key)?.id();
-        let runs = ledger.keeper_runs(tick);
+        let runs = ledger.keeper_runs();
         let node = ledger.node(id)?;
         let mut status = node.life.status(&node.tenant, tick, &self.rules);
         if !runs {

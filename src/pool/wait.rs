@@ -105,9 +105,8 @@ where
             }
             if timeout_at(until, changed).await.is_err() && Instant::now() >= deadline {
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
-                let tick = self.tick();
                 let mut ledger = self.ledger();
-                let unkept = (!ledger.keeper_runs(tick)).then(Self::not_kept);
+                let unkept = (!ledger.keeper_runs()).then(Self::not_kept);
                 let node = ledger.node(tenant.id());
                 let cause = unkept.or_else(|| node.and_then(|node| node.life.error()).cloned());
                 return Err(match cause {
