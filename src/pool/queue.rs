@@ -30,9 +30,12 @@ pub(super) struct Place {
 /// newest is served in time, and the oldest is not forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lines: [BTreeMap<u64, u32>; 4],
+    missed: BTreeMap<u64, u32>,
+    renewals: BTreeMap<u64, u32>,
+    strangers: BTreeMap<u64, u32>,
+    suspects: BTreeMap<u64, u32>,
     numbers: u64,
-    starts: usize,
+    turn: Turn,
     newest: bool,
 }
 
@@ -43,22 +46,42 @@ impl Queue {
         self.numbers += 1;
         let number = if line == Line::Stranger { created } else { self.numbers };
         let place = Place { line, number };
-        self.lines[line as usize].insert(place.number, id);
+        self.line_mut(line).insert(place.number, id);
         place
     }
 
     /// Takes a tenant out.
     pub(super) fn remove(&mut self, place: Place) {
-        self.lines[place.line as usize].remove(&place.number);
+        self.line_mut(place.line).remove(&place.number);
     }
 
     pub(super) fn clear(&mut self) {
-        self.lines = Default::default();
+        for line in LINES {
+            self.line_mut(line).clear();
+        }
+    }
+
+    fn line(&self, line: Line) -> &BTreeMap<u64, u32> {
+        match line {
+            Line::Missed => &self.missed,
+            Line::Renewal => &self.renewals,
+            Line::Stranger => &self.strangers,
+            Line::Suspect => &self.suspects,
+        }
+    }
+
+    fn line_mut(&mut self, line: Line) -> &mut BTreeMap<u64, u32> {
+        match line {
+            Line::Missed => &mut self.missed,
+            Line::Renewal => &mut self.renewals,
+            Line::Stranger => &mut self.strangers,
+            Line::Suspect => &mut self.suspects,
+        }
     }
 
     /// The lines with tenants in them.
     pub(super) fn occupied(&self) -> impl Iterator<Item = Line> {
-        LINES.into_iter().filter(|line| !self.lines[*line as usize].is_empty())
+        LINES.into_iter().filter(|line| !self.line(*line).is_empty())
     }
 
     /// Takes the tenant that comes next out of the lines that are open.
@@ -66,10 +89,14 @@ impl Queue {
         if let Some(id) = self.pop_if(Line::Suspect, &open) {
             return Some((id, Line::Suspect));
         }
-        let first = TURNS[self.starts % TURNS.len()];
+        let (first, next) = match self.turn {
+            Turn::Missed => (Line::Missed, Turn::Renewal),
+            Turn::Renewal => (Line::Renewal, Turn::Stranger),
+            Turn::Stranger => (Line::Stranger, Turn::Missed),
+        };
         for line in [first, Line::Missed, Line::Renewal, Line::Stranger] {
             if let Some(id) = self.pop_if(line, &open) {
-                self.starts = self.starts.wrapping_add(1);
+                self.turn = next;
                 return Some((id, line));
             }
         }
@@ -77,14 +104,14 @@ impl Queue {
     }
 
     fn pop_if(&mut self, line: Line, open: impl Fn(Line) -> bool) -> Option<u32> {
-        let places = &mut self.lines[line as usize];
-        if places.is_empty() || !open(line) {
+        if self.line(line).is_empty() || !open(line) {
             return None;
         }
         let newest = line == Line::Stranger && {
             self.newest = !self.newest;
             self.newest
         };
+        let places = self.line_mut(line);
         let popped = if newest { places.pop_last() } else { places.pop_first() };
         popped.map(|(_, id)| id)
     }
@@ -92,8 +119,14 @@ impl Queue {
 
 const LINES: [Line; 4] = [Line::Missed, Line::Renewal, Line::Stranger, Line::Suspect];
 
-/// Which line comes first in turn.
-const TURNS: [Line; 3] = [Line::Missed, Line::Renewal, Line::Stranger];
+/// Which line comes first.
+#[derive(Debug, Clone, Copy, Default)]
+enum Turn {
+    #[default]
+    Missed,
+    Renewal,
+    Stranger,
+}
 
 #[cfg(test)]
 mod tests {
