@@ -12,7 +12,7 @@ use super::{
     timeline::Tick,
 };
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     refresh::{
         Act, Begun, Claim, Facts, Held, Judgement, Pause, Plan, Refusal, Rejection, Rejections,
@@ -364,7 +364,9 @@ impl Life {
             Some(Act::Replace) => {
                 self.missing = FetchReason::Rejected;
                 self.asked = true;
-                if let Some(trouble) = &mut self.trouble {
+                if let Some(trouble) = &mut self.trouble
+                    && trouble.error.kind() != ErrorKind::InvalidGrant
+                {
                     // It was meant for a renewal, while there was a token.
                     trouble.paused_until = Tick::NEVER;
                 }

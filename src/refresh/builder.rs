@@ -48,8 +48,8 @@ impl TokenHandleBuilder {
     }
 
     /// Sets the part of a token's lifetime that is left when it is renewed, drawn once per token from
-    /// this range. It is counted from when the token goes out of service: 1 to 5 s before it expires.
-    /// Default: `0.15..0.25`.
+    /// this range. Where that would leave less than a second before the token goes out of service, as
+    /// for tokens that live for seconds, it is renewed earlier. Default: `0.15..0.25`.
     ///
     /// # Errors
     ///

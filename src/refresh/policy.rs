@@ -44,6 +44,12 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// Whether less is left of a token's life than any token is served for. A source of its own gives
+    /// no such token; another process may have stored it a while ago.
+    pub(crate) fn is_spent(&self, now: Moment) -> bool {
+        self.expires.by_boot().remaining(now).min(self.lifetime) < MIN_INTERVAL
+    }
+
     /// Checks that a token has not expired by the time that it is there.
     pub(crate) fn check_alive(&self, now: Moment) -> Result<(), Error> {
         if !self.expires.by_boot().remaining(now).is_zero() {
@@ -121,17 +127,22 @@ impl Policy {
     /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1: tokens that were
     /// obtained together are not renewed together, whatever set the time.
     fn refresh_after(&self, lifetime: Duration, hint: Option<Duration>, draw: f64) -> Duration {
-        let usable = Self::usable_for(lifetime);
+        // What is left when it is renewed is counted from the end of its life; but a renewal takes time
+        // before the token goes out of service.
+        let latest = Self::usable_for(lifetime).saturating_sub((lifetime / 8).min(MIN_FLIGHT));
         let base = if self.max_margin < lifetime.mul_f64(self.margin.end) {
             // The lifetime of which the largest margin is the longest one that is allowed.
             self.max_margin.div_f64(self.margin.end)
         } else {
             lifetime
         };
-        let before = |share: f64| usable.saturating_sub(base.mul_f64(share));
-        let (first, last) = (before(self.margin.end), before(self.margin.start));
+        let before = |share: f64| lifetime.saturating_sub(base.mul_f64(share));
+        let (mut first, mut last) = (before(self.margin.end), before(self.margin.start));
+        if latest < last {
+            (first, last) = (first.min(latest.mul_f64(0.9)), latest);
+        }
         let point = match hint.filter(|hint| *hint < last) {
-            Some(hint) => spread(hint..last.min(hint + last.saturating_sub(first)), draw),
+            Some(hint) => spread(hint..last.min(hint + hint / 10), draw),
             None => spread(first..last, draw),
         };
         point.max(MIN_INTERVAL)
@@ -245,10 +256,10 @@ mod tests {
     fn a_token_is_renewed_between_three_and_four_fifths_of_its_life() {
         let policy = Policy::default();
         let point = |lifetime, draw| policy.refresh_after(secs(lifetime), None, draw);
-        assert_eq!((point(1000, 0.0), point(1000, 1.0)), (secs(745), secs(845)));
+        assert_eq!((point(1000, 0.0), point(1000, 1.0)), (secs(750), secs(850)));
         // The margin is at most an hour.
-        assert_eq!(point(100 * 3600, 0.0), secs(99 * 3600 - 5));
-        assert_eq!(point(100 * 3600, 1.0), secs(99 * 3600 + 24 * 60 - 5));
+        assert_eq!(point(100 * 3600, 0.0), secs(99 * 3600));
+        assert_eq!(point(100 * 3600, 1.0), secs(99 * 3600 + 24 * 60));
     }
 
     // The margin lay inside the allowance for the flight: the token expired unrenewed.
@@ -265,7 +276,7 @@ mod tests {
                         for draw in [0.0, 0.5, 1.0] {
                             let point = policy.refresh_after(lifetime, hint, draw);
                             let left = Policy::usable_for(lifetime).checked_sub(point);
-                            let least = (lifetime / 20).min(secs(1));
+                            let least = (lifetime / 8).min(secs(1));
                             assert!(
                                 left.is_some_and(|left| left >= least) || point == MIN_INTERVAL,
                                 "{lifetime:?} {hint:?} {draw}: {point:?}"
@@ -281,9 +292,9 @@ mod tests {
     fn trs_08_the_servers_hint_is_the_earliest_refresh_point() {
         let policy = Policy::default();
         assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 0.0), secs(400));
-        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 1.0), secs(500));
-        assert_eq!(policy.refresh_after(secs(1000), Some(secs(800)), 1.0), secs(845));
-        assert_eq!(policy.refresh_after(secs(1000), Some(secs(1000)), 1.0), secs(845));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 1.0), secs(440));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(800)), 1.0), secs(850));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(1000)), 1.0), secs(850));
     }
 
     #[test]
@@ -329,11 +340,12 @@ mod tests {
     #[test]
     fn f30_refreshes_of_many_replicas_are_spread() {
         let policy = Policy::default();
-        // The window is a tenth of the lifetime, or of the one of which an hour is the margin.
+        // The window is a tenth of the lifetime, or of the one of which an hour is the margin, or of
+        // the server's hint.
         for (lifetime, hint, window) in [
             (3600, None, 360.0),
-            (3600, Some(1800), 360.0),
-            (24 * 3600, Some(12 * 3600), 1440.0),
+            (3600, Some(1800), 180.0),
+            (24 * 3600, Some(12 * 3600), 4320.0),
             (24 * 3600, None, 1440.0),
         ] {
             let mut random = fastrand::Rng::with_seed(30);

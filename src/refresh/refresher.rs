@@ -138,8 +138,10 @@ impl<'a> Task<'a> {
                 // Fresh -> Rejected: whoever reported it has emptied the slot.
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
-                // It was meant for a renewal, while there was a token.
-                self.facts.paused_until = None;
+                if !self.shared.status.borrow().grant_has_ended() {
+                    // It was meant for a renewal, while there was a token.
+                    self.facts.paused_until = None;
+                }
                 self.listening.pause();
             }
             // Not while a fetch is under way, which renews it as well.
@@ -234,11 +236,8 @@ impl<'a> Task<'a> {
             Ok(token) => {
                 let begun = Begun::now(FetchReason::Renewed, &*self.clock);
                 let schedule = self.shared.policy.schedule(&token, &begun, 0.0);
-                match schedule.check_alive(begun.moment) {
-                    Ok(()) => self.publish(begun, token),
-                    // It has expired since it was stored.
-                    Err(_) => Ok(None),
-                }
+                // It has expired since it was stored, or is about to.
+                if schedule.is_spent(begun.moment) { Ok(None) } else { self.publish(begun, token) }
             }
             Err(error) => Err(error),
         };
@@ -431,7 +430,7 @@ impl<'a> Task<'a> {
             if !holds_token && error.fails_at_once() {
                 status.state = State::Failed;
             }
-            status.fetching = false;
+            (status.fetching, status.replacing) = (false, false);
             status.finished += 1;
             status.failures = failures;
             status.error = Some(error.clone());

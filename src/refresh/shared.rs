@@ -194,8 +194,12 @@ impl Shared {
             Some(Act::Replace) => {
                 inbox.rejected = Some(epoch);
                 self.status.send_modify(|status| {
-                    status.state = State::Rejected;
-                    status.replacing = !status.fetching;
+                    if status.grant_has_ended() {
+                        status.lose_token(State::Rejected);
+                    } else {
+                        status.state = State::Rejected;
+                        status.replacing = !status.fetching;
+                    }
                 });
                 Event::Rejected { epoch }
             }

@@ -1,7 +1,7 @@
 use tokio::time::Instant;
 
 use super::plan::HEARTBEAT;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Where a token is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,6 +124,11 @@ impl Status {
     pub(crate) fn lose_token(&mut self, state: State) {
         let hopeless = self.error.as_ref().is_some_and(Error::fails_at_once);
         self.state = if hopeless { State::Failed } else { state };
+    }
+
+    /// Whether the grant has ended: only a new one can help, and no attempt before there is one.
+    pub(crate) fn grant_has_ended(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::InvalidGrant)
     }
 
     /// Corrects what a moment ago was true of the token in service: `good` says whether there is

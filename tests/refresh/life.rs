@@ -196,7 +196,7 @@ async fn rfr_06_an_ended_grant_is_reported_and_nothing_starts_by_itself() {
 /// Every issued token is dead on arrival, or nearly, for two hours.
 #[tokio::test(start_paused = true)]
 async fn f11_f12_trs_06_tokens_without_a_life_are_fetched_at_a_steady_pace() {
-    for (lifetime, least, most) in [(1, 8_000, 14_401), (5, 2_200, 2_900)] {
+    for (lifetime, least, most) in [(1, 8_000, 14_401), (5, 1_900, 2_500)] {
         let source = Script::tokens(secs(lifetime));
         let tokens = TokenHandle::spawn(source.clone());
         tokens.ready().await.unwrap();

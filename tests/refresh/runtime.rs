@@ -12,7 +12,9 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use tower_oauth::{Error, ErrorKind, State, TokenHandle, TokenSet, source::StepUp, source_fn};
+use tower_oauth::{
+    Error, ErrorKind, Rejection, State, TokenHandle, TokenSet, source::StepUp, source_fn,
+};
 
 use crate::{
     HOUR,
@@ -30,20 +32,21 @@ fn f26_when_the_refreshers_runtime_ends_callers_on_another_fail_typed() {
         tokens.ready().await.unwrap();
         tokens
     });
-    // One caller is there before, and one after the end.
+    source.otherwise(Step::Hang);
+    assert_eq!(tokens.reject(1), Rejection::Accepted);
+    // One caller waits since before the end, one comes after it.
     let waiting = second.spawn({
         let tokens = tokens.clone();
-        async move {
-            let mut status = tokens.subscribe();
-            status.wait_for(|s| s.state() == State::Stopped).await.unwrap();
-            tokens.token().await.unwrap_err().kind()
-        }
+        async move { tokens.token().await.unwrap_err().kind() }
     });
+    first.block_on(settle());
+    second.block_on(settle());
+    assert!(!waiting.is_finished());
     drop(first);
     second.block_on(async {
         assert_eq!(waiting.await.unwrap(), ErrorKind::Shutdown);
         assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
-        assert!(!served(&tokens), "nobody would take an expired token out any more");
+        assert!(!served(&tokens));
         assert_eq!(tokens.refresh().await.unwrap_err().kind(), ErrorKind::Shutdown);
         tokens.shutdown().await;
     });
@@ -274,8 +277,8 @@ async fn f30_handles_that_start_together_renew_apart() {
             let next = status.next_attempt().unwrap() - status.obtained_at().unwrap();
             seconds.insert(next.as_secs());
         }
-        // A hundred draws of 360 seconds.
-        assert!(seconds.len() > 50, "{refresh_in:?}: {}", seconds.len());
-        assert!(seconds.last().unwrap() - seconds.first().unwrap() > 180);
+        // A hundred draws of 360 seconds, or of 180.
+        assert!(seconds.len() > 40, "{refresh_in:?}: {}", seconds.len());
+        assert!(seconds.last().unwrap() - seconds.first().unwrap() > 90);
     }
 }
