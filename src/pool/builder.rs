@@ -10,9 +10,10 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     PoolKeeper, TokenPool,
-    ledger::Ledger,
+    ledger::{Ended, Ledger},
     rules::{Limits, Rules},
     shared::{Hook, Make, Map, Read, Shared},
+    tenant::STALE,
     timeline::Timeline,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     observe::{Event, Observer, Sink},
     refresh::Policy,
     source::TokenSource,
-    time::{Clock, SystemClock},
+    time::{Clock, SystemClock, timers},
 };
 
 /// Settings of a [`TokenPool`].
@@ -49,23 +50,57 @@ where
         }
     }
 
-    /// How many tenants there may be. One more takes the place of the one that was used least
-    /// recently, if that was not used for a minute; else it fails with
-    /// [`Overloaded`](crate::ErrorKind::Overloaded). Default: 100 000.
+    /// Sets how many tenants there may be. One more takes the place of another one, of these the least
+    /// recently used:
+    ///
+    /// 1. one that never had a token, if it was not used for 10 s; or else any of them, once a second,
+    /// 2. one that had a token, if it was not used for a minute,
+    /// 3. one that has a refresh token, if it was not used for a minute: its session is lost unless a
+    ///    store has it.
+    ///
+    /// A tenant whose token is being fetched, or waited for, stays. If none can go, the new one fails
+    /// with [`Overloaded`](crate::ErrorKind::Overloaded). Default: 100 000.
     pub fn max_tenants(mut self, tenants: usize) -> Self {
         self.limits.max_tenants = tenants.max(1);
         self
     }
 
-    /// After how long without a request a tenant is dropped, to the half minute. Default: 1 h.
+    /// Sets after how long without a request a tenant is dropped, to the second, and its token and its
+    /// refresh token with it. Default: 1 h.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self
     }
 
-    /// How many tokens are fetched at the same time; at least one. Default: 32.
+    /// Sets how many tokens are fetched at the same time, not counting slow fetches; at least one.
+    /// Default: 32.
+    ///
+    /// A fetch is slow after 400 ms. It runs on, but no longer keeps others from beginning: servers that
+    /// never answer do not hold up the tenants of others. For a moment, each fetch that has become slow
+    /// lends five others a permit, so that a caller waits less than a second for its fetch to begin
+    /// even if a thousand tenants before it hang. [`max_slow`](Self::max_slow) bounds what may be under
+    /// way in all.
+    ///
+    /// If more have to wait, these begin in turn: a token that a caller misses, a renewal, and a tenant
+    /// that never had a token.
     pub fn max_parallel(mut self, fetches: usize) -> Self {
         self.limits.max_parallel = fetches.max(1);
+        self
+    }
+
+    /// Sets how many slow fetches may be under way besides [`max_parallel`](Self::max_parallel). Each
+    /// may hold a connection. Default: 64 times `max_parallel`, so 2 048.
+    ///
+    /// - Half of them are for tenants that never had a token. Another eighth is lent to those at the pace
+    ///   at which it is given back, so that a new tenant begins within a second even if more hang.
+    /// - A quarter is for tenants whose last fetch gave no token in 5 s. These have no other permits until
+    ///   a fetch of theirs succeeds, or fails in less.
+    /// - The rest is kept for tenants that had a token.
+    ///
+    /// With 0, `max_parallel` is the limit for all fetches, and hanging ones keep others waiting for the
+    /// [`fetch_timeout`](Self::fetch_timeout).
+    pub fn max_slow(mut self, fetches: usize) -> Self {
+        self.limits.max_slow = Some(fetches);
         self
     }
 
@@ -163,25 +198,31 @@ where
         self
     }
 
-    /// Starts the keeper on a task of its own. Needs a tokio runtime.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// Starts the keeper on a task of its own. Needs a tokio runtime whose timers are enabled: elsewhere
+    /// the pool has ended already, and each request fails with
+    /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown), which says why.
     #[expect(clippy::disallowed_methods, reason = "this is what the method is for")]
     pub fn spawn(self) -> TokenPool<K> {
-        let (pool, keeper) = self.pair();
-        tokio::spawn(keeper);
+        let (shared, pool, keeper) = self.parts();
+        match timers() {
+            Ok(()) => drop(tokio::spawn(keeper)),
+            Err(missing) => shared.refuse(Ended::NoTimers(missing)),
+        }
         pool
     }
 
     /// The pool, and the task that must run for it to have tokens.
     pub fn pair(self) -> (TokenPool<K>, PoolKeeper) {
+        let (_, pool, keeper) = self.parts();
+        (pool, keeper)
+    }
+
+    fn parts(self) -> (Arc<Shared<K>>, TokenPool<K>, PoolKeeper) {
         let timeline = Timeline::new(&*self.clock);
         let rules = Rules { policy: self.policy, timeline, limits: self.limits };
         let now = timeline.tick(self.clock.now());
         let shared = Arc::new(Shared {
-            read: Read { map: Map::new(), second: AtomicU32::new(now.seconds()) },
+            read: Read { map: Map::new(), second: AtomicU32::new(STALE) },
             ledger: Mutex::new(Ledger::new(now)),
             wake: Notify::new(),
             ending: false.into(),
@@ -192,7 +233,7 @@ where
             sink: self.sink,
             hook: self.hook,
         });
-        (TokenPool::new(shared.clone()), PoolKeeper::new(shared))
+        (shared.clone(), TokenPool::new(shared.clone()), PoolKeeper::new(shared))
     }
 }
 

@@ -6,14 +6,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    ledger::Outcome,
+    ledger::{Outcome, Started},
     life::{GivenToken, Phase},
+    permits::SUSPECT_AFTER,
     shared::{Make, Shared},
-    tenant::{Tenant, TenantId},
+    tenant::Tenant,
+    timeline::Tick,
 };
 use crate::{
-    error::Error,
-    observe::{Event, FetchReason},
+    error::{Error, ErrorKind},
+    observe::Event,
     refresh::{Begun, fetch_then},
     source::{DynTokenSource, FetchContext, StepUp, TokenSource},
     time::instant_in,
@@ -25,18 +27,20 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     /// Starts a fetch that the ledger has begun. It is owned by nobody who can drop it.
-    pub(super) fn start(self: &Arc<Self>, id: TenantId, reason: FetchReason) {
-        let permit = Permit(self.clone());
+    pub(super) fn start(self: &Arc<Self>, started: &Started) {
+        let reason = started.reason;
+        let permit = Permit { shared: self.clone(), number: started.number };
         let (tenant, source, previous) = {
             let mut ledger = self.ledger();
             // Without a node the tenant was removed just now; the permit is given back.
-            let Some(node) = ledger.node(id) else {
+            let Some(node) = ledger.node(started.tenant) else {
                 drop(ledger);
                 return drop(permit);
             };
             (node.tenant.clone(), node.source.clone(), node.life.previous.clone())
         };
         let begun = Begun::now(reason, &*self.clock);
+        let fetch = Fetch { tenant: tenant.clone(), begun, permit, ended: false };
         let cx = FetchContext {
             step_up: StepUp::default(),
             previous,
@@ -50,11 +54,7 @@ where
         let source = source.unwrap_or_else(|| {
             Arc::new(Unmade { tenant: tenant.clone(), make: self.make.clone(), made: made.clone() })
         });
-        fetch_then(&self.sink, source, cx, move |outcome| {
-            let made = made.get().cloned();
-            permit.0.finish(&tenant, begun, made, outcome);
-            drop(permit);
-        });
+        fetch_then(&self.sink, source, cx, move |outcome| fetch.end(made.get().cloned(), outcome));
     }
 
     fn finish(
@@ -67,6 +67,7 @@ where
         let now = self.clock.now();
         let rules = &self.rules;
         let id = tenant.id();
+        let took = begun.started.elapsed();
         let mut seen = Outcome::new();
         let mut ledger = self.ledger();
         // As in `refresh`, a token that is given again keeps its epoch.
@@ -85,6 +86,7 @@ where
             Ok(GivenToken::Refused(error, failure)) => Err((failure, error)),
             Err(error) => Err((life.fail(tenant, &error, now, rules, None), error)),
         };
+        life.suspect = result.is_err() && took >= SUSPECT_AFTER.min(rules.policy.fetch_timeout);
         let waiting = life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         if made.is_some() {
             node.source = made;
@@ -105,7 +107,7 @@ where
                     reason: begun.reason,
                     lifetime,
                     expires_in: expires.remaining(now),
-                    took: begun.started.elapsed(),
+                    took,
                 },
             ),
             Err((failure, error)) => self.emit(
@@ -116,30 +118,86 @@ where
                     failures: failure.failures,
                     retry_in: failure.retry_in,
                     holds_token: failure.holds_token,
-                    took: begun.started.elapsed(),
+                    took,
                 },
             ),
         }
         self.settle(seen);
     }
+
+    /// Notes the end of a fetch whose task was dropped, or panicked. Nothing is told of it: this may run
+    /// while the thread unwinds.
+    fn abandon(&self, tenant: &Tenant<K>) {
+        let now = self.clock.now();
+        let error = Error::new(
+            ErrorKind::Panic,
+            "the fetch of the token was dropped: its source panicked, or its runtime has ended",
+        );
+        let mut ledger = self.ledger();
+        let Some(node) = ledger.node(tenant.id()) else { return };
+        node.life.phase = Phase::Idle;
+        node.life.fail(tenant, &error, now, &self.rules, None);
+        let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
+        ledger.schedule(tenant.id().id, Tick::NEVER);
+        self.unlock(ledger, self.rules.timeline.tick(now));
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+}
+
+/// A fetch under way. However it ends, its tenant is told, or it would never be fetched for again.
+struct Fetch<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    tenant: Arc<Tenant<K>>,
+    begun: Begun,
+    permit: Permit<K>,
+    ended: bool,
+}
+
+impl<K> Fetch<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn end(mut self, made: Option<Arc<dyn DynTokenSource>>, outcome: Result<TokenSet, Error>) {
+        self.permit.shared.finish(&self.tenant, self.begun, made, outcome);
+        self.ended = true;
+    }
+}
+
+impl<K> Drop for Fetch<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.ended {
+            self.permit.shared.abandon(&self.tenant);
+        }
+    }
 }
 
 /// The right to fetch, given back on drop: also when the runtime drops the fetch.
-struct Permit<K>(Arc<Shared<K>>)
+struct Permit<K>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static;
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    shared: Arc<Shared<K>>,
+    number: u64,
+}
 
 impl<K> Drop for Permit<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        let tick = self.0.tick();
-        let mut ledger = self.0.ledger();
-        ledger.running -= 1;
-        self.0.unlock(ledger, tick);
-        if self.0.is_ending() {
-            self.0.wake.notify_one();
+        let tick = self.shared.tick();
+        let mut ledger = self.shared.ledger();
+        ledger.permits.end(self.number);
+        self.shared.unlock(ledger, tick);
+        if self.shared.is_ending() {
+            self.shared.wake.notify_one();
         }
     }
 }

@@ -8,13 +8,13 @@ use std::{
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 
-use super::{TokenPoolBuilder, shared::Shared, tenant::TenantId};
+use super::{TokenPoolBuilder, ledger::Ended, shared::Shared, tenant::TenantId};
 use crate::{
     error::{Error, ErrorKind},
     observe::Event,
     refresh::{Refusal, Rejection, Status, Token, TrialUse},
     source::TokenSource,
-    time::instant_in,
+    time::{instant_in, timers},
 };
 
 /// A token for each of many tenants, kept fresh while it is used.
@@ -87,7 +87,9 @@ where
         self.shared.clock.coarse_wall()
     }
 
-    /// The state of a tenant's token and of its renewal; `None` if there is no such tenant.
+    /// Returns the state of a tenant's token and of its renewal; `None` if there is no such tenant. Of a
+    /// pool that has ended, every tenant is [`Stopped`](crate::State::Stopped), and the error is why. If
+    /// the keeper does not run, the error says so.
     pub fn status(&self, key: &K) -> Option<Status> {
         self.shared.status(key)
     }
@@ -120,8 +122,11 @@ where
         self.len() == 0
     }
 
-    /// Ends the pool, after the fetches that are under way. Requests fail from here on, with
-    /// [`ErrorKind::Shutdown`].
+    /// Ends the pool. From the first poll on, tokens are refused: requests fail with
+    /// [`ErrorKind::Shutdown`], and so do those that wait. Returns when the fetches under way have
+    /// ended, because each may store a rotated refresh token; after the
+    /// [`fetch_timeout`](TokenPoolBuilder::fetch_timeout) at the latest. Outside of a tokio runtime,
+    /// and on one without timers, it returns at once.
     ///
     /// # Cancellation
     ///
@@ -129,6 +134,9 @@ where
     pub async fn shutdown(&self) {
         let mut stopped = self.shared.stopped.subscribe();
         self.shared.end();
+        if timers().is_err() {
+            return;
+        }
         // Bounded, for a keeper that nobody runs.
         let ended = stopped.wait_for(|stopped| *stopped);
         let _ = timeout(self.shared.rules.policy.fetch_timeout, ended).await;
@@ -242,6 +250,7 @@ where
     }
 
     fn end(&self) {
+        self.refuse(Ended::Stopped);
         self.ending.store(true, Ordering::Release);
         self.wake.notify_one();
     }

@@ -3,26 +3,30 @@ use std::{
     future::Future,
     hash::Hash,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
 use super::{
-    ledger::{LONGEST_LOOK, Outcome},
+    ledger::{Ended, LONGEST_LOOK, Outcome},
     shared::Shared,
     timeline::Tick,
 };
 use crate::{
     refresh::{HEARTBEAT, JUMP_SPREAD, jumped},
-    time::Moment,
+    time::{Moment, timers},
 };
 
 /// The task that keeps the tokens of a pool fresh, for the caller's executor: one for all tenants.
 ///
-/// It must be polled within a tokio runtime. It ends when the last handle is dropped or
+/// It must be polled within a tokio runtime whose timers are enabled. Elsewhere it ends at once, and
+/// the error of requests says so. It ends when the last handle is dropped or
 /// [`shutdown()`](super::TokenPool::shutdown) is called; when it is dropped before, requests that
 /// need a token fail with [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
 #[must_use = "no token is obtained unless the keeper runs"]
@@ -90,6 +94,9 @@ where
     }
 
     async fn run(mut self) {
+        if let Err(missing) = timers() {
+            return self.shared.refuse(Ended::NoTimers(missing));
+        }
         while !self.shared.is_ending() {
             match self.turn() {
                 // Others get their turn: however many are due, no turn takes long.
@@ -98,7 +105,7 @@ where
             }
         }
         // Fetches under way are finished: each may have rotated a refresh token.
-        while self.shared.ledger().running > 0 {
+        while self.shared.ledger().permits.running() > 0 {
             self.shared.wake.notified().await;
         }
     }
@@ -109,7 +116,7 @@ where
         let rules = &shared.rules;
         let now = shared.clock.now();
         let tick = rules.timeline.tick(now);
-        shared.read.second.store(tick.seconds(), Ordering::Relaxed);
+        let in_use = shared.second_is(tick);
         if jumped(self.baseline, now) {
             self.jumped = Some(0);
             self.baseline = now;
@@ -118,7 +125,7 @@ where
         let mut outcome = Outcome::new();
         let mut ledger = shared.ledger();
         let mut more = ledger.look_at_due(&shared.read.map, now, rules, &mut outcome);
-        ledger.begin_queued(&shared.read.map, now, rules, &mut outcome);
+        more |= ledger.begin_queued(&shared.read.map, now, rules, &mut outcome);
         if let Some(first) = self.jumped {
             // One early renewal each: the machine may have slept, been restored, or been wrong about
             // the time before. A large pool takes longer for it than a single handle would.
@@ -133,13 +140,17 @@ where
             self.jumped = (end < ledger.end()).then_some(end);
             more = true;
         }
-        let sleep = ledger.next_due().map_or(self.heartbeat, |due| due.since(tick));
-        let sleep = sleep.min(self.heartbeat);
+        let sleep = ledger.next_due(rules).map_or(self.heartbeat, |due| due.since(tick));
+        let mut sleep = sleep.min(self.heartbeat);
+        if in_use {
+            sleep = sleep.min(tick.until_next_second());
+        }
+        ledger.next_turn = Instant::now() + sleep;
         ledger.asleep_until = if more { Tick::NEVER } else { tick.after(sleep) };
         drop(ledger);
 
-        for (id, reason) in std::mem::take(&mut outcome.begun) {
-            shared.start(id, reason);
+        for started in std::mem::take(&mut outcome.begun) {
+            shared.start(&started);
         }
         shared.settle(outcome);
         (!more).then_some(sleep)

@@ -1,16 +1,28 @@
-use std::{collections::VecDeque, sync::Arc};
+mod room;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub(super) use room::Room;
 
 use super::{
     calendar::{Calendar, Step},
     life::{Life, Next, Phase},
-    recency::Recency,
+    permits::Permits,
+    queue::{Line, Queue},
+    recency::{Recency, Worth},
     rules::Rules,
     shared::Map,
     slab::Slab,
     tenant::{ByKey, Tenant, TenantId},
     timeline::Tick,
 };
-use crate::{observe::FetchReason, source::DynTokenSource, time::Moment};
+use crate::{
+    observe::FetchReason,
+    source::DynTokenSource,
+    time::{Moment, NoTimers},
+};
 
 /// What is known of all tenants beside what requests read. Under one lock, which requests with a
 /// token at hand never take, and which is held for short and bounded times only. No code of a user
@@ -19,17 +31,22 @@ pub(super) struct Ledger<K> {
     tenants: Slab<Node<K>>,
     calendar: Calendar,
     recency: Recency,
-    /// Those whose fetch is put off: somebody waits for the first ones.
-    first: VecDeque<TenantId>,
-    then: VecDeque<TenantId>,
-    pub(super) running: usize,
+    /// Those whose fetch is put off.
+    queue: Queue,
+    /// The fetches under way.
+    pub(super) permits: Permits,
     pub(super) waiting: usize,
     /// The last epoch of all: each token has one of its own, so that one which was refused is never
     /// mistaken for another.
     epochs: u64,
+    /// When a tenant that was in use, and never had a token, last made room for another one.
+    made_room: Tick,
     /// Until when the keeper sleeps.
     pub(super) asleep_until: Tick,
-    pub(super) stopped: bool,
+    /// The same by its timer, which stands still while the machine sleeps.
+    pub(super) next_turn: Instant,
+    /// Why no token is given any more, if none is.
+    pub(super) ended: Option<Ended>,
 }
 
 /// A tenant in the ledger.
@@ -44,15 +61,24 @@ pub(super) struct Outcome<K> {
     pub(super) expired: Vec<(Arc<Tenant<K>>, u64)>,
     /// Dropped without the lock: their sources are users' code.
     pub(super) forgotten: Vec<Node<K>>,
-    pub(super) begun: Vec<(TenantId, FetchReason)>,
+    pub(super) begun: Vec<Started>,
 }
 
-/// Whether there is room for another tenant.
-pub(super) enum Room {
-    Yes,
-    /// Unknown yet: it took long enough to look. Ask again.
-    Perhaps,
-    No,
+/// A fetch that the ledger has begun.
+pub(super) struct Started {
+    pub(super) tenant: TenantId,
+    pub(super) reason: FetchReason,
+    /// That of its permit.
+    pub(super) number: u64,
+}
+
+/// Why a pool has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// It was shut down, or its keeper was dropped.
+    Stopped,
+    /// Its keeper cannot run where it is.
+    NoTimers(NoTimers),
 }
 
 impl<K> Outcome<K> {
@@ -67,13 +93,14 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             tenants: Slab::new(),
             calendar: Calendar::new(now),
             recency: Recency::new(),
-            first: VecDeque::new(),
-            then: VecDeque::new(),
-            running: 0,
+            queue: Queue::default(),
+            permits: Permits::default(),
             waiting: 0,
             epochs: 0,
+            made_room: Tick::NEVER,
             asleep_until: Tick::NEVER,
-            stopped: false,
+            next_turn: Instant::now(),
+            ended: None,
         }
     }
 
@@ -101,36 +128,6 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         self.tenants.get_mut(id)
     }
 
-    /// Makes room for one more tenant, if need be at the cost of the one that was used least
-    /// recently and is idle.
-    pub(super) fn make_room(
-        &mut self,
-        map: &Map<K>,
-        tick: Tick,
-        rules: &Rules,
-        outcome: &mut Outcome<K>,
-    ) -> Room {
-        if self.tenants.len() < rules.limits.max_tenants {
-            return Room::Yes;
-        }
-        for _ in 0..LONGEST_LOOK {
-            let Some(id) = self.recency.oldest() else { return Room::No };
-            let Some(node) = self.tenants.get_mut(id) else { return Room::No };
-            let used = node.life.last_used(&node.tenant);
-            if used > self.recency.noted(id) {
-                self.note_use(id, used);
-            } else if tick.since(Tick::from_seconds(used)) < rules.limits.evictable_after() {
-                return Room::No;
-            } else if !node.life.is_at_rest() {
-                self.note_use(id, tick.seconds());
-            } else {
-                outcome.forgotten.extend(self.forget(id, map));
-                return Room::Yes;
-            }
-        }
-        Room::Perhaps
-    }
-
     /// Adds the tenant that `make` makes for the number it is given.
     pub(super) fn add(
         &mut self,
@@ -141,7 +138,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let id = self.tenants.next();
         let tenant = make(id);
         let second = tick.seconds();
-        self.recency.insert(id, second);
+        self.recency.insert(id, second, Worth::Nothing);
         let life = Life::new(second);
         self.tenants.insert(Node { tenant: tenant.clone(), source: None, life });
         map.pin().insert(ByKey(tenant.clone()));
@@ -154,6 +151,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let node = self.tenants.remove(id)?;
         self.calendar.remove(id);
         self.recency.remove(id);
+        if let Phase::Queued(place) = node.life.phase {
+            self.queue.remove(place);
+        }
         map.pin().remove(&node.tenant.key);
         node.tenant.slot.clear();
         Some(node)
@@ -168,8 +168,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
         self.calendar = Calendar::new(Tick::NEVER);
         self.recency = Recency::new();
-        self.first.clear();
-        self.then.clear();
+        self.queue.clear();
         nodes
     }
 
@@ -178,8 +177,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         self.calendar.insert(id, due);
     }
 
-    /// Has a tenant looked at as soon as an attempt may be made, or put before those whose token
-    /// nobody misses.
+    /// Has a tenant looked at as soon as an attempt may be made, or put into the line of those whose
+    /// token is missed.
     pub(super) fn hurry(&mut self, id: u32, now: Tick, rules: &Rules) {
         let Some(node) = self.tenants.get_mut(id) else { return };
         let held = node.tenant.slot.peek().is_some();
@@ -187,14 +186,46 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         let at = if at <= now { Tick::NEVER } else { at };
         match node.life.phase {
             Phase::Idle if at < self.calendar.due(id) => self.schedule(id, at),
-            Phase::Queued => self.enqueue(id),
+            Phase::Queued(_) => self.enqueue(id),
             _ => {}
         }
     }
 
+    /// Notes that a caller no longer waits for a tenant's token.
+    pub(super) fn leave(&mut self, id: TenantId) {
+        let Some(node) = self.node(id) else { return };
+        let life = &mut node.life;
+        let Some(waiting) = &mut life.waiting else { return };
+        waiting.count -= 1;
+        if waiting.count > 0 {
+            return;
+        }
+        life.waiting = None;
+        // A fetch for a caller who has gone would be at the cost of one who has not. The place is that of
+        // its creation, so a caller who comes back loses nothing.
+        if let Phase::Queued(place) = life.phase
+            && place.line == Line::Stranger
+        {
+            (life.phase, life.asked) = (Phase::Idle, false);
+            self.queue.remove(place);
+        }
+    }
+
     /// When the keeper has something to do, at the earliest.
-    pub(super) fn next_due(&self) -> Option<Tick> {
-        self.calendar.next()
+    pub(super) fn next_due(&self, rules: &Rules) -> Option<Tick> {
+        let start = Some(self.next_start(rules)).filter(|start| *start < Tick::FAR);
+        self.calendar.next().into_iter().chain(start).min()
+    }
+
+    /// When one of those in the queue may begin, as far as time decides.
+    fn next_start(&self, rules: &Rules) -> Tick {
+        let opens = |line| self.permits.opens(line, &rules.limits);
+        self.queue.occupied().map(opens).min().unwrap_or(Tick::FAR)
+    }
+
+    /// Whether the keeper had its turn when it should have, or but a little later.
+    pub(super) fn keeper_runs(&self) -> bool {
+        Instant::now() <= self.next_turn + LATE
     }
 
     /// Whether the keeper has something to do before it would wake up. Its timer stands still while
@@ -202,11 +233,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     pub(super) fn needs_keeper(&self, now: Tick, rules: &Rules) -> bool {
         let wakes = self.asleep_until.max(now);
         let sooner = self.calendar.next().is_some_and(|due| due < wakes);
-        sooner || (self.has_queue() && self.running < rules.limits.max_parallel)
-    }
-
-    fn has_queue(&self) -> bool {
-        !self.first.is_empty() || !self.then.is_empty()
+        sooner || self.next_start(rules) < wakes
     }
 
     /// Looks at those whose time has come, a bounded number. `true` if there may be more.
@@ -231,35 +258,37 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         true
     }
 
-    /// Starts as many fetches as may run.
+    /// Starts as many fetches as may run, but a bounded number. `true` if there may be more.
     pub(super) fn begin_queued(
         &mut self,
         map: &Map<K>,
         now: Moment,
         rules: &Rules,
         outcome: &mut Outcome<K>,
-    ) {
-        while self.running < rules.limits.max_parallel {
-            let Some(id) = self.first.pop_front().or_else(|| self.then.pop_front()) else { return };
-            let Some(node) = self.node(id) else { continue };
-            if !matches!(node.life.phase, Phase::Queued | Phase::QueuedFirst) {
-                continue; // it was in both queues
-            }
+    ) -> bool {
+        let (tick, limits) = (rules.timeline.tick(now), &rules.limits);
+        self.permits.age(tick);
+        for _ in 0..LONGEST_LOOK {
+            let open = |line| self.permits.opens(line, limits) <= tick;
+            let Some((id, line)) = self.queue.pop(open) else { return false };
+            let Some(node) = self.tenants.get_mut(id) else { continue };
             // Much may have changed while it was in the queue.
             node.life.phase = Phase::Idle;
             let (next, expired) = node.life.next(&node.tenant, now, rules);
             outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
             match next {
                 Next::Fetch(reason) => {
-                    node.life.begin(rules.timeline.tick(now));
-                    outcome.begun.push((id, reason));
-                    self.running += 1;
-                    self.look_while_busy(id.id, now, rules);
+                    node.life.begin(tick);
+                    let tenant = node.tenant.id();
+                    let number = self.permits.begin(line, tick, limits, rules.policy.fetch_timeout);
+                    outcome.begun.push(Started { tenant, reason, number });
+                    self.look_while_busy(id, now, rules);
                 }
-                Next::LookAgain(due) => self.schedule(id.id, due),
-                Next::Forget => outcome.forgotten.extend(self.forget(id.id, map)),
+                Next::LookAgain(due) => self.schedule(id, due),
+                Next::Forget => outcome.forgotten.extend(self.forget(id, map)),
             }
         }
+        true
     }
 
     /// Looks at a tenant and does what is to be done, except for fetching.
@@ -297,26 +326,27 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
     }
 
-    /// Puts a tenant in the queue of those whose token is to be fetched.
+    /// Puts a tenant in the queue of those whose token is to be fetched, in the line where it belongs
+    /// now.
     fn enqueue(&mut self, id: u32) {
         let Some(node) = self.tenants.get_mut(id) else { return };
-        let missed = node.life.waiting.is_some() || node.life.asked;
-        let (queue, phase) = match node.life.phase {
-            Phase::Idle | Phase::Queued if missed => (&mut self.first, Phase::QueuedFirst),
-            Phase::Idle => (&mut self.then, Phase::Queued),
-            _ => return,
-        };
-        node.life.phase = phase;
-        queue.push_back(node.tenant.id());
+        let line = node.life.line(&node.tenant);
+        match node.life.phase {
+            Phase::Idle => {}
+            Phase::Queued(place) if place.line != line => self.queue.remove(place),
+            Phase::Queued(_) | Phase::Fetching => return,
+        }
+        node.life.phase = Phase::Queued(self.queue.push(line, id, node.tenant.id().number));
     }
 
     fn note_use(&mut self, id: u32, second: u32) {
-        if self.recency.noted(id) != second {
-            self.recency.remove(id);
-            self.recency.insert(id, second);
-        }
+        let Some(node) = self.tenants.get_mut(id) else { return };
+        self.recency.note(id, second, node.life.worth());
     }
 }
+
+/// How late the keeper may be.
+const LATE: Duration = Duration::from_secs(5);
 
 /// How many tenants are dropped before others get their turn: it takes longer than a look.
 const LONGEST_FAREWELL: usize = 32;

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    queue::{Line, Place},
+    recency::Worth,
     rules::Rules,
     tenant::{Tenant, Use},
     timeline::Tick,
@@ -28,6 +30,8 @@ pub(super) struct Life {
     pub(super) phase: Phase,
     /// Whether somebody without a token asked for one since the last attempt.
     pub(super) asked: bool,
+    /// Whether the last attempt hung and gave no token.
+    pub(super) suspect: bool,
     /// Why there is no token, if there is none.
     missing: FetchReason,
     /// The second of the last use.
@@ -51,9 +55,7 @@ pub(super) struct Life {
 pub(super) enum Phase {
     Idle,
     /// It will be, once fewer are at the same time.
-    Queued,
-    /// The same, and somebody waits for it.
-    QueuedFirst,
+    Queued(Place),
     Fetching,
 }
 
@@ -103,6 +105,7 @@ impl Life {
         Self {
             phase: Phase::Idle,
             asked: true,
+            suspect: false,
             missing: FetchReason::Initial,
             last_used: second,
             refresh: Tick::FAR,
@@ -147,7 +150,7 @@ impl Life {
         };
         let due = tick.after(due);
         let timeout = rules.limits.idle_timeout;
-        let idle = Tick::from_seconds(last_used).after(timeout);
+        let idle = Tick::from_seconds(last_used).after(SECOND).after(timeout);
         let next = if idle > tick {
             Next::LookAgain(due.min(idle))
         } else if self.is_at_rest() {
@@ -220,7 +223,26 @@ impl Life {
         self.last_used = self.last_used.max(second);
     }
 
-    /// Whether nothing would be lost with the tenant now.
+    /// What it is in the queue for.
+    pub(super) fn line<K>(&self, tenant: &Tenant<K>) -> Line {
+        match &self.previous {
+            _ if self.suspect => Line::Suspect,
+            None => Line::Stranger,
+            Some(_) if tenant.slot.newer_than(0).is_some() => Line::Renewal,
+            Some(_) => Line::Missed,
+        }
+    }
+
+    /// What would be lost with the tenant.
+    pub(super) fn worth(&self) -> Worth {
+        match &self.previous {
+            None => Worth::Nothing,
+            Some(token) if token.refresh_token().is_none() => Worth::Token,
+            Some(_) => Worth::Session,
+        }
+    }
+
+    /// Whether no fetch and no caller would be disturbed if the tenant were dropped now.
     pub(super) fn is_at_rest(&self) -> bool {
         self.phase == Phase::Idle && self.waiting.is_none()
     }

@@ -54,20 +54,38 @@
 //! - Without a token, a tenant's source is asked only while somebody asks for the token: a failing
 //!   tenant that nobody uses is left alone.
 //! - A tenant without a request for [`idle_timeout`](TokenPoolBuilder::idle_timeout) (1 h) is
-//!   dropped, and its token wiped. At [`max_tenants`](TokenPoolBuilder::max_tenants) the one that
-//!   was used least recently makes room, if nobody has used it for a minute.
+//!   dropped, and its token wiped. At [`max_tenants`](TokenPoolBuilder::max_tenants) one makes room for
+//!   another: first one that never had a token, then the least recently used one whose token its source
+//!   can fetch again, and last one with a refresh token.
 //!
-//! With a tenant goes the last token set, and the refresh token in it: a source whose refresh tokens
-//! cannot be had again must keep them in a store of its own.
+//! With a tenant goes the last token set, and the refresh token in it, which is the tenant's session. A
+//! new tenant of the same key begins with the refresh token that its source was made with; if the server
+//! has rotated that one, it refuses it, and revokes the grant. So put a store around each source with a
+//! refresh token (`Persisted`, feature `store`): then a tenant that was dropped goes on with what the
+//! store has. Without one, set `max_tenants` above the number of sessions and `idle_timeout` to
+//! `Duration::MAX`.
+//!
+//! # Many tenants at once
+//!
+//! Each fetch runs on a task of its own, [`max_parallel`](TokenPoolBuilder::max_parallel) (32) at the
+//! same time. Fetches that are slow do not count, so that servers which never answer hold up nobody but
+//! their own tenants: a tenant whose server answers has its token within a second plus what its fetch
+//! takes, even if a thousand others hang. [`max_slow`](TokenPoolBuilder::max_slow) (2 048) bounds the slow
+//! ones, and says how it is shared. A tenant whose last fetch gave no token in 5 s waits for a share of
+//! its own until a fetch goes well again.
+//!
+//! Where more fetches are wanted than may run, these begin in turn: one for a token that a caller misses,
+//! one for a renewal, and one for a tenant that never had a token; of those, the newest and the oldest
+//! alternately. So neither does a crowd of new tenants make those in use lose their tokens, nor are new
+//! ones kept out. The pool does not know which server a source asks: the limits are
+//! those of all servers together.
 //!
 //! # What it costs
 //!
 //! A request with a token at hand takes no lock and makes no allocation: one lookup in a lock-free
 //! map and one atomic pointer. It writes no memory that threads share but the reference count in
-//! the tenant's header. One task keeps the time for all tenants; each fetch runs on a task of its
-//! own, [`max_parallel`](TokenPoolBuilder::max_parallel) (32) at the same time, first those that a
-//! request waits for. If so many servers hang at once, the others wait for the
-//! [`fetch_timeout`](TokenPoolBuilder::fetch_timeout).
+//! the tenant's header; once a second, one request reads the clock and wakes the keeper, so that idle
+//! times are exact to a second. One task keeps the time for all tenants.
 
 mod builder;
 mod calendar;
@@ -78,6 +96,8 @@ mod keeper;
 mod ledger;
 mod life;
 mod lists;
+mod permits;
+mod queue;
 mod recency;
 mod rules;
 mod shared;

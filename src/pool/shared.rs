@@ -10,15 +10,15 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    ledger::{Ledger, Outcome},
+    ledger::{Ended, Ledger, Outcome},
     rules::Rules,
-    tenant::{ByKey, Tenant, TenantId},
+    tenant::{ByKey, STALE, Tenant, TenantId},
     timeline::Tick,
 };
 use crate::{
     error::{Error, ErrorKind},
     observe::{Event, Sink},
-    refresh::{Act, Refusal, Rejection, Status},
+    refresh::{Act, Refusal, Rejection, State, Status},
     source::DynTokenSource,
     time::Clock,
 };
@@ -47,7 +47,7 @@ pub(super) type Hook<K> = dyn Fn(&K, &Event<'_>) + Send + Sync;
 #[repr(align(128))]
 pub(super) struct Read<K> {
     pub(super) map: Map<K>,
-    /// The current second, as of when the keeper last looked.
+    /// The current second, or [`STALE`]: then the next request that uses a token reads the clock.
     pub(super) second: AtomicU32,
 }
 
@@ -66,7 +66,17 @@ where
 
     /// Notes that the current token of a tenant is used.
     pub(super) fn touch(&self, tenant: &Tenant<K>) {
-        if tenant.touch(self.read.second.load(Ordering::Relaxed)) {
+        let second = self.read.second.load(Ordering::Relaxed);
+        if !tenant.was_used_in(second) {
+            self.note_use(tenant, second);
+        }
+    }
+
+    /// At most once a second for each tenant.
+    #[cold]
+    fn note_use(&self, tenant: &Tenant<K>, second: u32) {
+        let second = if second == STALE { self.read_second() } else { second };
+        if tenant.mark(second) {
             // Nobody had used the token, so it was not renewed. Now it is.
             let tick = self.tick();
             let mut ledger = self.ledger();
@@ -75,6 +85,27 @@ where
             }
             self.unlock(ledger, tick);
         }
+    }
+
+    /// Reads the current second off the clock, and has the keeper say when it is over.
+    fn read_second(&self) -> u32 {
+        let second = self.tick().seconds();
+        self.read.second.store(second, Ordering::Relaxed);
+        self.wake.notify_one();
+        second
+    }
+
+    /// Whether a request has used a token in this second. If that was in an earlier one, the next
+    /// request reads the clock.
+    pub(super) fn second_is(&self, now: Tick) -> bool {
+        let second = self.read.second.load(Ordering::Relaxed);
+        if second == now.seconds() {
+            return true;
+        }
+        if second != STALE {
+            self.read.second.store(STALE, Ordering::Relaxed);
+        }
+        false
     }
 
     /// Takes a refused token out of service, unless that is doubtful.
@@ -159,10 +190,19 @@ where
 
     pub(super) fn status(&self, key: &K) -> Option<Status> {
         let tick = self.tick();
-        let id = self.find(key)?.id();
         let mut ledger = self.ledger();
+        if let Some(why) = ledger.ended {
+            let error = Some(Self::ended(why));
+            return Some(Status { state: State::Stopped, error, ..Status::new() });
+        }
+        let id = self.find(key)?.id();
+        let runs = ledger.keeper_runs();
         let node = ledger.node(id)?;
-        Some(node.life.status(&node.tenant, tick, &self.rules))
+        let mut status = node.life.status(&node.tenant, tick, &self.rules);
+        if !runs {
+            status.error = Some(Self::not_kept());
+        }
+        Some(status)
     }
 
     /// Forgets a tenant. Those who wait for it start anew.
@@ -179,14 +219,19 @@ where
         removed
     }
 
-    /// Marks the end: no token is served from here on, and nobody waits for one.
-    pub(super) fn stop(&self) {
+    /// Refuses tokens from here on, and tells those who wait for one. The first reason counts.
+    pub(super) fn refuse(&self, why: Ended) {
         let mut outcome = Outcome::new();
         let mut ledger = self.ledger();
-        ledger.stopped = true;
+        ledger.ended.get_or_insert(why);
         outcome.forgotten = ledger.forget_all(&self.read.map);
         drop(ledger);
         self.settle(outcome);
+    }
+
+    /// Marks the end.
+    pub(super) fn stop(&self) {
+        self.refuse(Ended::Stopped);
         self.stopped.send_replace(true);
         self.sink.emit(&Event::Stopped);
     }
@@ -225,10 +270,25 @@ where
         }
     }
 
-    pub(super) fn ended() -> Error {
+    /// The error of those who ask a pool that has ended.
+    pub(super) fn ended(why: Ended) -> Error {
+        let message = match why {
+            Ended::Stopped => {
+                "the token pool has ended: it was shut down, or its runtime is gone".to_owned()
+            }
+            Ended::NoTimers(missing) => {
+                format!("the token pool has ended: its keeper cannot run {}", missing.as_str())
+            }
+        };
+        Error::new(ErrorKind::Shutdown, message)
+    }
+
+    /// The error of a keeper that does not get its turns.
+    pub(super) fn not_kept() -> Error {
         Error::new(
-            ErrorKind::Shutdown,
-            "the token pool has ended: it was shut down, or its runtime is gone",
+            ErrorKind::Timeout,
+            "the keeper of the token pool is not running: its runtime is busy or not driven, or the \
+             keeper was not spawned",
         )
     }
 }

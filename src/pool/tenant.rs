@@ -17,7 +17,7 @@ pub(super) struct Tenant<K> {
     /// Its number in the ledger.
     id: u32,
     /// The second of the last use of the current token, or one of the marks below. Written by
-    /// requests once in several seconds.
+    /// requests once in a second.
     used: AtomicU32,
 }
 
@@ -49,14 +49,14 @@ impl<K> Tenant<K> {
         TenantId { id: self.id, number: self.slot.number() }
     }
 
-    /// Notes a use. `true` if the token was about to run out unrenewed.
-    pub(super) fn touch(&self, second: u32) -> bool {
+    /// Whether a use in this second was noted already.
+    pub(super) fn was_used_in(&self, second: u32) -> bool {
         // Nearly always only read, so that threads do not take the line from each other.
-        self.used.load(Ordering::Relaxed) != second && self.mark(second)
+        self.used.load(Ordering::Relaxed) == second
     }
 
-    #[cold]
-    fn mark(&self, second: u32) -> bool {
+    /// Notes a use. `true` if the token was about to run out unrenewed.
+    pub(super) fn mark(&self, second: u32) -> bool {
         self.used.swap(second, Ordering::Relaxed) == DORMANT
     }
 
@@ -88,6 +88,8 @@ fn read(used: u32) -> Use {
 
 const UNUSED: u32 = 0;
 const DORMANT: u32 = u32::MAX;
+/// No second, and none of these marks.
+pub(super) const STALE: u32 = u32::MAX - 1;
 
 /// A tenant in the map, found by its key, so that each key is kept once.
 pub(super) struct ByKey<K>(pub(super) Arc<Tenant<K>>);

@@ -26,6 +26,11 @@ impl Tick {
         u32::try_from(self.0 / 1000).unwrap_or(u32::MAX)
     }
 
+    /// How long it is until the next second begins.
+    pub(super) fn until_next_second(self) -> Duration {
+        Duration::from_millis(1000 - self.0 % 1000)
+    }
+
     pub(super) fn from_seconds(seconds: u32) -> Self {
         Self(u64::from(seconds) * 1000)
     }

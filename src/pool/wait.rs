@@ -84,8 +84,8 @@ where
             {
                 let tick = self.tick();
                 let mut ledger = self.ledger();
-                if ledger.stopped {
-                    return Err(Self::ended());
+                if let Some(why) = ledger.ended {
+                    return Err(Self::ended(why));
                 }
                 let Some(node) = ledger.node(tenant.id()) else { return Ok(None) };
                 if let Some(entry) = tenant.slot.newer_than(after) {
@@ -106,9 +106,11 @@ where
             if timeout_at(until, changed).await.is_err() && Instant::now() >= deadline {
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
                 let mut ledger = self.ledger();
-                let cause = ledger.node(tenant.id()).and_then(|node| node.life.error());
+                let unkept = (!ledger.keeper_runs()).then(Self::not_kept);
+                let node = ledger.node(tenant.id());
+                let cause = unkept.or_else(|| node.and_then(|node| node.life.error()).cloned());
                 return Err(match cause {
-                    Some(cause) => error.with_source(cause.clone()),
+                    Some(cause) => error.with_source(cause),
                     None => error,
                 });
             }
@@ -124,8 +126,8 @@ where
     ) -> Result<Option<Place<'_, K>>, Error> {
         let (tick, id) = (self.tick(), tenant.id());
         let mut ledger = self.ledger();
-        if ledger.stopped {
-            return Err(Self::ended());
+        if let Some(why) = ledger.ended {
+            return Err(Self::ended(why));
         }
         let full = ledger.waiting >= self.rules.policy.max_waiting;
         let Some(node) = ledger.node(id) else { return Ok(None) };
@@ -160,8 +162,8 @@ where
                 let tick = self.tick();
                 let map = &self.read.map;
                 let mut ledger = self.ledger();
-                if ledger.stopped {
-                    return Err(Self::ended());
+                if let Some(why) = ledger.ended {
+                    return Err(Self::ended(why));
                 }
                 // Under the lock nobody else creates it.
                 if let Some(tenant) = self.find(key) {
@@ -208,12 +210,6 @@ where
     fn drop(&mut self) {
         let mut ledger = self.shared.ledger();
         ledger.waiting -= 1;
-        let Some(node) = ledger.node(self.id) else { return };
-        if let Some(waiting) = &mut node.life.waiting {
-            waiting.count -= 1;
-            if waiting.count == 0 {
-                node.life.waiting = None;
-            }
-        }
+        ledger.leave(self.id);
     }
 }

@@ -12,5 +12,5 @@ mod server_clock;
 pub(crate) use backoff::{full_jitter, spread};
 pub use clock::{Clock, Moment, SystemClock};
 pub(crate) use clock::{believed, instant_in};
-pub(crate) use runtime::timers;
+pub(crate) use runtime::{NoTimers, timers};
 pub(crate) use server_clock::ServerClock;

@@ -47,7 +47,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 fn step(n: u8) -> Step {
     match n {
         0 => Step::Token(secs(60)),
-        1 => Step::Take(Duration::from_millis(700), Box::new(Step::Token(secs(20)))),
+        1 => Step::Take(Duration::from_millis(300), Box::new(Step::Token(secs(20)))),
         2 => fail(ErrorKind::Server),
         3 => fail(ErrorKind::InvalidGrant),
         _ => Step::TokenWithoutLifetime,

@@ -383,18 +383,29 @@ async fn f27_a_keeper_that_is_dropped_unpolled_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_waits_for_fetches_and_then_requests_fail() {
+async fn f73_shutdown_refuses_tokens_at_once_and_waits_for_fetches() {
     let scripts = Scripts::<u32>::new(Step::Take(secs(5), Box::new(Step::Token(HOUR))));
     let pool = scripts.spawn();
+    scripts.of(&2).then([Step::Token(HOUR)]);
+    value(&pool, &2).await;
+    let start = Instant::now();
     let waiting = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.token(&1).await.map(|token| token.epoch()) }
+        async move { (pool.token(&1).await.map(|token| token.epoch()), start.elapsed()) }
     });
     settle().await;
-    let start = Instant::now();
-    pool.shutdown().await;
+    let ending = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.shutdown().await }
+    });
+    settle().await;
+    assert!(pool.current(&2).is_none());
+    assert_eq!(pool.token(&2).await.unwrap_err().kind(), ErrorKind::Shutdown);
+    assert_eq!(pool.status(&2).unwrap().state(), State::Stopped);
+    ending.await.unwrap();
     assert!((secs(5)..secs(6)).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert!(waiting.await.unwrap().is_ok_and(|epoch| epoch == 1));
+    let (outcome, took) = waiting.await.unwrap();
+    assert_eq!((outcome.unwrap_err().kind(), took), (ErrorKind::Shutdown, Duration::ZERO));
     assert_eq!(pool.token(&1).await.unwrap_err().kind(), ErrorKind::Shutdown);
     assert!(pool.current(&1).is_none() && pool.is_empty());
     pool.shutdown().await;

@@ -15,7 +15,8 @@ use crate::{
 
 #[tokio::test(start_paused = true)]
 async fn no_more_tokens_are_fetched_at_once_than_allowed() {
-    let scripts = Scripts::<u32>::new(Step::Take(secs(1), Box::new(Step::Token(HOUR))));
+    let time = Duration::from_millis(300);
+    let scripts = Scripts::<u32>::new(Step::Take(time, Box::new(Step::Token(HOUR))));
     let pool = scripts.builder().max_parallel(4).spawn();
     let start = Instant::now();
     let mut callers = JoinSet::new();
@@ -25,13 +26,13 @@ async fn no_more_tokens_are_fetched_at_once_than_allowed() {
     }
     callers.join_all().await;
     assert_eq!(scripts.gauge().peak.load(Ordering::Relaxed), 4);
-    assert!((secs(25)..secs(26)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!((time * 25..secs(8)).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_waited_for_comes_before_who_is_renewed() {
+async fn f63_who_is_waited_for_and_who_is_renewed_come_in_turn() {
     let scripts = Scripts::<u32>::tokens(secs(1000));
-    let pool = scripts.builder().max_parallel(1).spawn();
+    let pool = scripts.builder().max_parallel(1).max_slow(0).wait(secs(60)).spawn();
     for key in 0..50 {
         value(&pool, &key).await;
         scripts.of(&key).otherwise(Step::Take(secs(10), Box::new(Step::Token(secs(1000)))));
@@ -40,13 +41,13 @@ async fn who_is_waited_for_comes_before_who_is_renewed() {
     sleep(secs(855)).await;
     let start = Instant::now();
     value(&pool, &1000).await;
-    assert!(start.elapsed() <= secs(10), "{:?}", start.elapsed());
-    // One that expired in the queue gets ahead as well, as soon as somebody asks.
+    assert!(start.elapsed() <= secs(31), "{:?}", start.elapsed());
+    // One that expired in the queue gets ahead as well, as soon as a caller asks.
     sleep(secs(140)).await;
     let expired = (0..50).find(|key| pool.current(key).is_none()).expect("some have run out");
     let start = Instant::now();
     value(&pool, &expired).await;
-    assert!(start.elapsed() <= secs(21), "{:?}", start.elapsed());
+    assert!(start.elapsed() <= secs(31), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

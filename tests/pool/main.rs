@@ -5,9 +5,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod eviction;
+mod hanging;
 mod isolation;
 mod layer;
 mod life;
 mod limits;
+mod runtimes;
 mod source;
 mod time;

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    fate,
+    crowd, fate,
     issuer::{Book, Terms},
     ledger::{Invariant, Key, Ledger},
     load,
@@ -74,6 +74,7 @@ async fn day(world: &World) {
     for tenant in 0..cast.tenants.callers.len() {
         loads.spawn(load::on_tenant(world.fork(), cast.clone(), tenant));
     }
+    loads.spawn(crowd::gather(world.fork(), cast.clone()));
     let befalling = tokio::spawn(fate::befall(world.fork(), cast.clone()));
     sleep(CALM).await;
     world.ledger().say("from here on it is calm".to_owned());

@@ -18,6 +18,7 @@ mod caller;
 mod canary;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod day;
 mod fate;
 mod history;

@@ -13,6 +13,7 @@ use tower_oauth::{CloneRequest, OAuthLayer, TokenPool, Transport, observe::Event
 use crate::{
     api::{Api, ORIGIN},
     caller::Caller,
+    crowd::Source,
     issuer::{Book, Issuer},
     ledger::{Cause, Instance, Key, MOST_WAITING_FOR_TENANT},
     probe::{Life, Probe},
@@ -42,16 +43,25 @@ impl Tenants {
         let wait = Duration::from_secs(20);
         let (seer, shelf) = (world.clone(), book.clone());
         let makers: Vec<_> = keys.clone().map(|_| world.fork()).collect();
+        let extra = keys.end;
         let pool = TokenPool::builder(move |key: &Key| {
+            if *key >= extra {
+                return Source::extra(*key);
+            }
             let (instance, maker) = (instance_of(*key), &makers[key - first]);
             let issuer = Issuer::new(maker, &shelf, instance);
             let source =
                 client_credentials(&shelf, *key, Transport::new::<_, Full<Bytes>, _>(issuer));
-            Probe { source, world: maker.clone(), instance, key: *key, life: Life::default() }
+            let (world, life) = (maker.clone(), Life::default());
+            Source::Probed(Probe { source, world, instance, key: *key, life })
         })
         .clock(world.clock().clone())
         .max_waiting_per_tenant(MOST_WAITING_FOR_TENANT)
-        .tenant_observer(move |key, event: &Event<'_>| note(&seer, instance_of(*key), event))
+        .tenant_observer(move |key, event: &Event<'_>| {
+            if *key < extra {
+                note(&seer, instance_of(*key), event);
+            }
+        })
         .spawn();
         let tenant = |request: &Request<Upload>| {
             request.headers().get("x-key")?.to_str().ok()?.parse::<Key>().ok()

@@ -52,6 +52,8 @@ impl Life {
             Some(_) if tick >= self.refresh => State::Due,
             Some(_) => State::Fresh,
             None if self.error().is_some_and(Error::fails_at_once) => State::Failed,
+            // Nobody took it out of service yet.
+            None if tenant.slot.peek().is_some() => State::Expired,
             None => match self.missing {
                 FetchReason::Initial => State::Empty,
                 FetchReason::Rejected => State::Rejected,

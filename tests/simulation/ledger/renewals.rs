@@ -377,8 +377,8 @@ pub(super) fn pace(lifetime: Option<Duration>) -> Duration {
 /// In one fetch: the first, one more for an answer that was lost or a secret that was replaced, and
 /// the same for a grant that somebody gave again.
 const MOST_REQUESTS: u32 = 4;
-/// After how long without use a pool may forget a tenant, to the half minute.
-pub(super) const IDLE: Duration = Duration::from_secs(3600 - 31);
+/// After how long without use a pool may forget a tenant.
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// How long such a thing may lead to a fetch.
 const TROUBLE_LASTS: Duration = Duration::from_secs(120);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

@@ -264,8 +264,8 @@ impl Sent {
 
 /// What timers may be late by.
 const SLACK: Duration = Duration::from_millis(20);
-/// The heartbeat of a pool's keeper.
-const KEEPER_WAKES: Duration = Duration::from_secs(31);
+/// How long a pool may take the time before a sleep for the time of now.
+const KEEPER_WAKES: Duration = Duration::from_secs(2);
 /// The numbers of an instance's requests begin with its own.
 pub(crate) const NUMBERS: u64 = 1_000_000;
 /// How many may wait at one handle.

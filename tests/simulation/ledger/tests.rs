@@ -244,7 +244,7 @@ fn i5_a_tenant_that_was_in_use_is_not_forgotten() {
         story.0.instances[0].pooled = true;
         story.wait(40).wait(slept).0.slept(secs(slept));
         // The keeper is asleep still: it takes the use for one of before.
-        story.wait(8).start(1).send(1, 0);
+        story.wait(1).start(1).send(1, 0);
         story.wait(idle).fetch(FetchReason::Initial);
         !story.0.broke(I5)
     };
@@ -308,6 +308,18 @@ fn i8_a_refresh_token_that_comes_back_is_found_unless_its_answer_was_lost() {
 fn i10_a_token_of_another_key_is_found() {
     let mut story = Story::new();
     story.wait(80).start_fetch(FetchReason::Due).answer(1).breaks(I10);
+}
+
+#[test]
+fn i10_f62_a_tenant_that_waits_for_the_servers_of_others_is_found() {
+    let mut story = Story::new();
+    story.0.testified(1, true, secs(1));
+    story.breaks_nothing();
+    story.0.testified(1, true, secs(1) + Duration::from_millis(1));
+    story.breaks(I10);
+    let mut story = Story::new();
+    story.0.testified(1, false, Duration::ZERO);
+    story.breaks(I10);
 }
 
 #[test]
