@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     ledger::{Outcome, Room},
-    life::Waiting,
+    life::{Life, Waiting},
     shared::Shared,
     tenant::{Tenant, TenantId},
 };
@@ -55,7 +55,12 @@ where
         deadline: Instant,
         trial: TrialUse,
     ) -> Result<Option<Arc<Entry>>, Error> {
-        let mut found = tenant.slot.newer_than(after);
+        let found = tenant.slot.find(after);
+        if let Some((_, true)) = found {
+            // The wall clock was set: tokens are renewed for it.
+            self.wake.notify_one();
+        }
+        let mut found = found.map(|(entry, _)| entry);
         if found.is_none() {
             can_wait()?;
             let wait = Wait::begin(|event: &Event<'_>| self.emit(&tenant.key, event));
@@ -92,7 +97,7 @@ where
                     return Ok(Some(entry));
                 }
                 if let Some(error) = node.life.refusal(tick, deadline, &self.rules) {
-                    return Err(error.clone());
+                    return Err(error);
                 }
                 match node.life.claim(tenant, trial) {
                     Some(Claim::Now(entry)) => return Ok(Some(entry)),
@@ -107,12 +112,15 @@ where
                 let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
                 let mut ledger = self.ledger();
                 let unkept = (!ledger.keeper_runs()).then(Self::not_kept);
-                let node = ledger.node(tenant.id());
-                let cause = unkept.or_else(|| node.and_then(|node| node.life.error()).cloned());
-                return Err(match cause {
+                let tick = self.tick();
+                let life = ledger.node(tenant.id()).map(|node| &node.life);
+                let next = life.and_then(|life| life.next_attempt(tick, &self.rules));
+                let cause = unkept.or_else(|| life.and_then(Life::error).cloned());
+                let error = match cause {
                     Some(cause) => error.with_source(cause),
                     None => error,
-                });
+                };
+                return Err(next.into_iter().fold(error, Error::until));
             }
         }
     }
@@ -134,7 +142,7 @@ where
         let life = &mut node.life;
         life.ask(tick.seconds());
         if let Some(error) = life.refusal(tick, deadline, &self.rules) {
-            return Err(error.clone());
+            return Err(error);
         }
         let waiting = life.waiting.get_or_insert_with(|| {
             Box::new(Waiting { changed: Arc::new(Notify::new()), count: 0 })

@@ -159,10 +159,6 @@ impl Status {
 
     /// An error that ends a wait, with when the next attempt is made.
     pub(crate) fn with_next_attempt(&self, error: Error) -> Error {
-        let at = self.next_attempt.filter(|at| *at > Instant::now());
-        match at {
-            Some(at) if error.retry_at().is_none_or(|asked| asked < at) => error.with_retry_at(at),
-            _ => error,
-        }
+        self.next_attempt.into_iter().fold(error, Error::until)
     }
 }

@@ -11,6 +11,7 @@ mod isolation;
 mod layer;
 mod life;
 mod limits;
+mod pauses;
 mod runtimes;
 mod source;
 mod time;

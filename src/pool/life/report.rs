@@ -27,12 +27,19 @@ impl Life {
         tick: Tick,
         deadline: Instant,
         rules: &Rules,
-    ) -> Option<&Error> {
+    ) -> Option<Error> {
         let error = &self.trouble.as_ref()?.error;
         // As `Status::refusal` does for a single handle.
         let hopeless = error.fails_at_once() || error.retry_at().is_some_and(|at| at > deadline);
         let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(false, rules);
-        refuse.then_some(error)
+        let next = self.next_attempt(tick, rules).into_iter();
+        refuse.then(|| next.fold(error.clone(), Error::until))
+    }
+
+    /// When the next attempt is made for those who wait, if none is under way.
+    pub(in super::super) fn next_attempt(&self, tick: Tick, rules: &Rules) -> Option<Instant> {
+        let at = self.attempt_at(false, rules);
+        (self.phase == Phase::Idle).then(|| instant_in(at.since(tick)))
     }
 
     /// Why the last attempt failed.
