@@ -108,7 +108,7 @@ impl TokenSet {
 
     /// Sets how long the token lives, counted from when it was asked for (`expires_in`). Zero counts
     /// as not said, as it does in an answer: the
-    /// [default](crate::TokenHandleBuilder::default_lifetime) is taken.
+    /// [default](crate::refresh::TokenHandleBuilder::default_lifetime) is taken.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime).filter(|lifetime| !lifetime.is_zero());
