@@ -157,7 +157,7 @@ pub use crate::{
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
         ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
-        Saml2Bearer, TokenExchange,
+        IssuedToken, Saml2Bearer, TokenExchange,
     },
     http::Transport,
     introspection::{Introspection, TokenInfo},

@@ -142,6 +142,9 @@ mod tests {
         ] {
             assert_eq!(token(pointer, body).as_deref(), expected, "{pointer}");
         }
+        let list = r#"[{"access_token":"0"},[{"access_token":"1"}]]"#;
+        assert_eq!(token("/0", list).as_deref(), Some("0"));
+        assert_eq!(token("/1/0", list).as_deref(), Some("1"));
     }
 
     #[test]

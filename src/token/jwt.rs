@@ -1,7 +1,14 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::Number;
 use zeroize::Zeroizing;
 
 /// When a JWT expires, by its `exp` claim ([RFC 7519 §4.1.4]); `None` if it is no JWT or does not
@@ -16,11 +23,42 @@ pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
         return None;
     };
     let claims = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?);
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    let Expiry(expiry) = serde_json::from_slice(&claims).ok()?;
     // NumericDate: seconds, with a fraction or without.
-    let seconds = claims.get("exp")?.as_f64().filter(|seconds| *seconds >= 0.0)?;
+    let seconds = expiry?.as_f64().filter(|seconds| *seconds >= 0.0)?;
     let since_epoch = Duration::try_from_secs_f64(seconds).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+/// The `exp` claim. The others are not kept: a token may be made of a million of them.
+struct Expiry(Option<Number>);
+
+struct ClaimsVisitor;
+
+impl<'de> Deserialize<'de> for Expiry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ClaimsVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for ClaimsVisitor {
+    type Value = Expiry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Expiry, A::Error> {
+        let mut expiry = None;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "exp" {
+                expiry = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Expiry(expiry))
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ fn trust() -> Trust {
 }
 
 fn parse(body: &str) -> Result<Metadata, Error> {
-    Metadata::parse(body.as_bytes(), ISSUER, trust())
+    Metadata::parse(body.as_bytes(), ISSUER, trust())?.map_err(malformed)
 }
 
 fn with(members: &str) -> Metadata {

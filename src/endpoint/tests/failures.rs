@@ -212,7 +212,7 @@ fn f07_a_client_without_a_secret_is_not_told_to_check_one() {
     let refused = answer(401, JSON, r#"{"error":"invalid_client"}"#);
     let message = |method| {
         let reading = Reading { method, ..reading(&rules, &none) };
-        read(&refused, &reading, || Redactor::new([])).unwrap_err().to_string()
+        read(&refused, &reading, || Redactor::new([])).unwrap_err().error.to_string()
     };
     let public = message("none");
     assert!(public.contains("registered as a public client"), "{public}");
