@@ -119,7 +119,7 @@ pub(crate) fn token_set(
         token = token.with_usable_in(usable_in);
     }
     // One that is a string has been taken out before: it counts whatever else is wrong.
-    if rules.strict && members.take("refresh_token").is_some() {
+    if members.take("refresh_token").is_some() && rules.strict {
         return Err(malformed("the token response's refresh_token is not a string"));
     }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    answer::{Reading, read},
+    answer::{Reading, Unusable, read},
     codes::ErrorCodes,
     redactor::Redactor,
     response::{Accepted, Rules},
