@@ -156,8 +156,8 @@ pub use crate::{
     discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
-        ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
-        IssuedToken, Saml2Bearer, TokenExchange,
+        ByResource, ClientCredentials, ExternalAccount, FileToken, IssuedToken, JwtBearer,
+        RefreshToken, Saml2Bearer, TokenExchange,
     },
     http::Transport,
     introspection::{Introspection, TokenInfo},

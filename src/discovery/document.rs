@@ -21,6 +21,9 @@ impl Document {
     /// wrong if it is no document.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err("no JSON object".to_owned());
+        }
         from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
             if is_too_large {
                 format!("JSON with more than {MOST_VALUES} values")
@@ -75,7 +78,8 @@ impl Document {
     fn once(&self, name: &str) -> Result<Option<&Value>, Error> {
         if self.repeated.contains(name) {
             let name = shown(name);
-            let message = format!("the metadata has two members {name}, or two of a name within it");
+            let message =
+                format!("the metadata has two members {name}, or two of a name within it");
             return Err(malformed(message));
         }
         Ok(self.get(name))

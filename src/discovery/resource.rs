@@ -7,8 +7,7 @@ use std::{
 
 use super::{
     Discovery, ResourceMetadata, answer::life, cache::Cache, client::Client, issuer::tried,
-    location::of_resource,
-    screened::Screened, trust::Trust,
+    location::of_resource, screened::Screened, trust::Trust,
 };
 use crate::{
     error::{ConfigError, Error, ErrorKind},

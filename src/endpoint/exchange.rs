@@ -45,10 +45,11 @@ impl TokenEndpoint {
         let kept = Mutex::default();
         let outcome = self
             .ask(cx, form, requested, |answer, reading, redactor| {
-                let token = read(answer, reading, redactor).map_err(|Unusable { error, refresh_token }| {
-                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
-                    error
-                });
+                let token =
+                    read(answer, reading, redactor).map_err(|Unusable { error, refresh_token }| {
+                        *kept.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
+                        error
+                    });
                 #[cfg(feature = "mtls")]
                 let token = token.map(|token| bound(token, answer));
                 token

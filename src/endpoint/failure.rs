@@ -83,9 +83,7 @@ impl Said<'_> {
 }
 
 fn said<'a>(members: &'a Members, codes: &ErrorCodes) -> Said<'a> {
-    let text = |name| {
-        members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-    };
+    let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let error = members.get("error");
     let nested = error.and_then(Value::as_object);
     let nested_text = nested.and_then(|error| nested_text(error, "message"));
@@ -142,7 +140,9 @@ fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
         None if is_page(refusal) => ErrorKind::Server,
         None => match status {
             // Likewise: the server itself would say what is wrong, or nothing at all.
-            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND if says_something_else(refusal, said) => {
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
+                if says_something_else(refusal, said) =>
+            {
                 ErrorKind::Server
             }
             StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,

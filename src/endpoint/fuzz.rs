@@ -112,8 +112,7 @@ fn reading(choice: u8, status: StatusCode, label: u8, body: &[u8]) -> Result<Tok
     let now = (Instant::now(), SystemTime::UNIX_EPOCH + NOW);
     let requested = Scopes::default();
     let (rules, requested, codes) = (&rules, &requested, &ErrorCodes::default());
-    let reading =
-        Reading { rules, requested, method: "none", codes, sent: now, received: now };
+    let reading = Reading { rules, requested, method: "none", codes, sent: now, received: now };
     let secret = Secret::from(SECRET);
     let outcome = read(&answer, &reading, || Redactor::new([&secret])).map_err(Error::from);
     if let Err(error) = &outcome {

@@ -38,11 +38,12 @@ pub(crate) enum NotAnObject {
 pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnObject> {
     let body = without_mark(body);
     if body.first() == Some(&b'{') {
-        return from_json(body)
-            .map_err(|BrokenJson { line, column, is_too_large }| match is_too_large {
+        return from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
+            match is_too_large {
                 true => NotAnObject::TooLarge,
                 false => NotAnObject::Json { line, column },
-            });
+            }
+        });
     }
     let plain_or_form = matches!(
         media_type(headers).as_deref(),

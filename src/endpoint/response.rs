@@ -209,14 +209,17 @@ fn check_type(
 ///
 /// `ext_expires_in` is not looked at: it is how long a client may go on in an outage of the
 /// authorization server, and the API has to agree to it.
-pub(super) fn lifetime(members: &Members, rules: &Rules, now: SystemTime) -> Result<Option<Duration>, Error> {
+pub(super) fn lifetime(
+    members: &Members,
+    rules: &Rules,
+    now: SystemTime,
+) -> Result<Option<Duration>, Error> {
     let seconds = match number(members, "expires_in", rules, Seconds::read)? {
         Some(seconds) => Some(seconds),
         None => number(members, "expires_on", rules, Seconds::read_instant)?,
     };
     // Some servers put an instant into `expires_in`, others seconds from now into `expires_on`.
-    let from_now =
-        |seconds| if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) };
+    let from_now = |seconds| if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) };
     Ok(seconds.map(|seconds| duration(from_now(seconds), rules.max_lifetime)))
 }
 

@@ -1,7 +1,6 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    Algorithm, EncodingKey, Header, crypto::aws_lc::DEFAULT_PROVIDER,
-    errors::Error as LibraryError,
+    Algorithm, EncodingKey, Header, crypto::aws_lc::DEFAULT_PROVIDER, errors::Error as LibraryError,
 };
 use serde_json::Value;
 use zeroize::Zeroizing;

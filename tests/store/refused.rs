@@ -55,7 +55,8 @@ async fn f87_the_refresh_token_of_a_refused_answer_is_stored_and_the_old_one_not
             assert_eq!(store.record().generation(), generation + 1);
             // The process ends here. The next one has no good answer either, and then one.
             drop(persisted);
-            let next = tower_oauth::store::Persisted::new(refresh(&server, &*initial), store.clone());
+            let next =
+                tower_oauth::store::Persisted::new(refresh(&server, &*initial), store.clone());
             fetch(&next, &store).await.unwrap_err();
             server.honest();
             let token = fetch(&next, &store).await.unwrap();

@@ -192,7 +192,8 @@ fn f87_what_is_wrong_with_the_rest_does_not_lose_the_refresh_token() {
         let body = format!(r#"{{{members},"refresh_token":"R2"}}"#);
         assert!(keeps(&LENIENT, JSON, &body), "{members}");
     }
-    let strict = r#"{"access_token":"t","token_type":"Bearer","expires_in":"x","refresh_token":"R2"}"#;
+    let strict =
+        r#"{"access_token":"t","token_type":"Bearer","expires_in":"x","refresh_token":"R2"}"#;
     assert!(keeps(&STRICT, JSON, strict));
     assert!(keeps(&STRICT, "text/html", &strict.replace("\"x\"", "1")));
     // An error is no rotation, whatever else is in it.
@@ -207,7 +208,8 @@ fn f87_what_is_wrong_with_the_rest_does_not_lose_the_refresh_token() {
 
 #[test]
 fn trs_05_an_expires_in_that_is_an_instant_is_read_as_one() {
-    let lifetime = |value: u64| json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap().lifetime();
+    let lifetime =
+        |value: u64| json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap().lifetime();
     assert_eq!(lifetime(NOW + 300), seconds(300));
     assert_eq!(lifetime(3600), seconds(3600));
 }

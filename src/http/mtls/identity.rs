@@ -131,9 +131,8 @@ mod tests {
             (certificate.unwrap().pem(), key.serialize_pem())
         };
         let ((old, old_key), (new, new_key)) = (new(), new());
-        let parse = |chain: &str, key: Option<&str>| {
-            Identity::parse(chain.into(), key.map(Secret::from))
-        };
+        let parse =
+            |chain: &str, key: Option<&str>| Identity::parse(chain.into(), key.map(Secret::from));
         assert!(parse(&old, Some(&old_key)).is_ok() && parse(&new, Some(&new_key)).is_ok());
         assert!(parse(&format!("{old}{old_key}"), None).is_ok());
         for (chain, key) in [(&new, &old_key), (&old, &new_key)] {
