@@ -67,7 +67,7 @@ impl TokenEndpoint {
         requested: &Scopes,
     ) -> Result<IssuedToken, Error> {
         self.ask(cx, form, requested, |answer, reading, redactor| {
-            let object = members(answer, reading, &redactor)?;
+            let object = members(answer, reading, redactor)?;
             issued_token(object, reading, server_time(answer.headers(), reading.sent.1))
         })
         .await

@@ -26,7 +26,8 @@ use crate::{
 #[derive(Clone)]
 pub struct IssuedToken {
     token: Secret,
-    issued_token_type: String,
+    /// `issued_token_type`.
+    kind: String,
     token_type: String,
     lifetime: Option<Duration>,
     scopes: Option<Scopes>,
@@ -42,7 +43,7 @@ impl IssuedToken {
     /// Returns what the token is (`issued_token_type`), such as
     /// [`TokenExchange::ID_JAG`](crate::TokenExchange::ID_JAG). It is as the server wrote it.
     pub fn issued_token_type(&self) -> &str {
-        &self.issued_token_type
+        &self.kind
     }
 
     /// Returns how the token is used (`token_type`): `N_A` for one that is not an access token. It is
@@ -84,12 +85,12 @@ pub(super) fn issued_token(
         let text = members.take_text(name).filter(|text| !text.is_empty());
         text.ok_or_else(|| malformed(format!("the token response has no {name}")))
     };
-    let issued_token_type = required("issued_token_type")?;
+    let kind = required("issued_token_type")?;
     let token_type = required("token_type")?;
     let lifetime = lifetime(&members, reading.rules, now)?;
     let asked = || Some(reading.requested.clone()).filter(|scopes| !scopes.is_empty());
     let scopes = scope::granted(members.get("scope"), reading.requested).or_else(asked);
-    Ok(IssuedToken { token, issued_token_type, token_type, lifetime, scopes, members })
+    Ok(IssuedToken { token, kind, token_type, lifetime, scopes, members })
 }
 
 impl fmt::Debug for IssuedToken {

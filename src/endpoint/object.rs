@@ -39,10 +39,7 @@ pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnOb
     let body = without_mark(body);
     if body.first() == Some(&b'{') {
         return from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
-            match is_too_large {
-                true => NotAnObject::TooLarge,
-                false => NotAnObject::Json { line, column },
-            }
+            if is_too_large { NotAnObject::TooLarge } else { NotAnObject::Json { line, column } }
         });
     }
     let plain_or_form = matches!(

@@ -193,8 +193,8 @@ impl<G> GrantBuilder<G> {
     /// Says what an error code of this server means, where it is none that the crate knows: a refresh
     /// token that is dead is [`InvalidGrant`](ErrorKind::InvalidGrant), a client that is refused
     /// [`InvalidClient`](ErrorKind::InvalidClient). The case of the code does not count. It may be
-    /// repeated. Default: the codes of the standards, and those of GitHub, HubSpot, Slack, Google and
-    /// Entra for the same; any other is [`Denied`](ErrorKind::Denied).
+    /// repeated. Default: the codes of the standards, and those that GitHub, Slack, Google, Entra and
+    /// others send for the same; any other is [`Denied`](ErrorKind::Denied).
     #[must_use]
     pub fn error_code(mut self, code: impl Into<String>, kind: ErrorKind) -> Self {
         self.common.settings.codes.insert(code.into(), kind);

@@ -73,12 +73,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, _, 0 | 0xFFFF, high, low]
         | [0x64, 0xFF9B, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // RFC 4380: Teredo; its IPv4 addresses are in it in disguise. RFC 3849: documentation.
-        [0x2001, 0 | 0xDB8, ..] => false,
-        // RFC 5180: benchmarks. RFC 4843 and RFC 7343: ORCHID, which are names and no places.
-        [0x2001, 2, 0, ..] | [0x2001, 0x10..=0x2F, ..] => false,
-        // RFC 9637: documentation.
-        [0x3FFF, 0..=0x0FFF, ..] => false,
+        // RFC 4380: Teredo; its IPv4 addresses are in it in disguise. RFC 3849 and RFC 9637:
+        // documentation. RFC 5180: benchmarks. RFC 4843 and RFC 7343: ORCHID, which are names and no
+        // places.
+        [0x2001, 0 | 0xDB8 | 0x10..=0x2F, ..] | [0x2001, 2, 0, ..] | [0x3FFF, 0..=0x0FFF, ..] => {
+            false
+        }
         // RFC 4291 §2.4: global unicast. All else is local, a group, or not in use.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }

@@ -123,10 +123,10 @@ async fn f90_each_challenge_that_teaches_something_is_answered_up_to_three_reque
     assert_eq!(server.count(), 3);
 
     // A nonce, and then the time.
-    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(600));
+    let date = "Tue, 14 Nov 2023 22:13:20 GMT";
     let server = Server::new(move |_, before| match before {
         0 => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n1")]),
-        1 => refusal(400, "invalid_dpop_proof", &[("date", &date)]),
+        1 => refusal(400, "invalid_dpop_proof", &[("date", date)]),
         _ => token(before, &[]),
     });
     client_credentials(&server, &key()).fetch(FetchContext::first()).await.unwrap();

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::JoinSet,
 };
 use tower_oauth::{ClientAuth, ClientCredentials, FetchContext, TokenSource, TokenType};
 
@@ -16,7 +17,8 @@ async fn dpo_03_the_proof_of_a_token_request_is_for_the_url_that_is_sent() {
     for path in ["/a/../token", "/./token?x=1", "/a/%2e%2e/token", "/to|ken", "/tok%65n"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let served = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = String::new();
             while !request.contains("grant_type") {
@@ -34,7 +36,7 @@ async fn dpo_03_the_proof_of_a_token_request_is_for_the_url_that_is_sent() {
         let source = ClientCredentials::builder(format!("{origin}{path}"), auth).dpop(key());
         let token = source.build().unwrap().fetch(FetchContext::first()).await.unwrap();
         assert_eq!(token.token_type(), TokenType::Dpop);
-        let request = served.await.unwrap();
+        let request = serving.join_next().await.unwrap().unwrap();
         let target = request.split(' ').nth(1).unwrap();
         let sent = format!("{origin}{}", target.split('?').next().unwrap());
         let proof = request.lines().find_map(|line| line.strip_prefix("dpop: ")).unwrap();

@@ -159,10 +159,10 @@ fn f89_other_names_for_a_dead_refresh_token_or_a_refused_client_are_known() {
         assert_eq!(error.kind(), kind, "{body}");
         assert!(error.oauth().unwrap().code.is_some(), "{body}");
     }
-    let none = Scopes::default();
+    let (none, rules) = (Scopes::default(), LENIENT);
     let mut codes = ErrorCodes::default();
     codes.insert("no_such_session".to_owned(), InvalidGrant);
-    let reading = Reading { codes: &codes, ..reading(&LENIENT, &none) };
+    let reading = Reading { codes: &codes, ..reading(&rules, &none) };
     let refused = answer(200, JSON, r#"{"error":"No_Such_Session"}"#);
     let error = read(&refused, &reading, || Redactor::new([])).unwrap_err().error;
     assert_eq!(error.kind(), InvalidGrant);

@@ -73,7 +73,7 @@ fn jwt_06_type_and_key_id_stand_in_the_header() {
     let header = |typ, key: &SigningKey, text: &str| {
         let jws = Jws { typ, claims: &claims }.sign(key, &text.into()).unwrap();
         let first = jws.expose().split('.').next().unwrap().to_owned();
-        let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, first);
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(first);
         serde_json::from_slice::<Value>(&bytes.unwrap()).unwrap()
     };
     let typ = Some("client-authentication+jwt");
