@@ -2,7 +2,7 @@ use std::{cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -141,6 +141,10 @@ impl<'de> Visitor<'de> for &Budget {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
+            if name == NUMBER && members.is_empty() {
+                let number = map.next_value::<String>()?.parse();
+                return number.map(Value::Number).map_err(A::Error::custom);
+            }
             let value = map.next_value_seed(self)?;
             if members.insert(name, value).is_some() {
                 self.repeats.set(true);
@@ -149,6 +153,10 @@ impl<'de> Visitor<'de> for &Budget {
         Ok(Value::Object(members))
     }
 }
+
+/// What `serde_json` makes of a number where some crate has turned on its feature `arbitrary_precision`:
+/// an object with this member.
+const NUMBER: &str = "$serde_json::private::Number";
 
 #[cfg(test)]
 mod tests {
@@ -172,6 +180,13 @@ mod tests {
         let Members(read) = from_json(text.as_bytes()).unwrap();
         let read: Map<_, _> = read.into_iter().map(|(name, value, _)| (name, value)).collect();
         assert_eq!(Value::Object(read), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn a_number_is_one_with_the_feature_arbitrary_precision_too() {
+        let text = r#"{"expires_in":{"$serde_json::private::Number":"3600"}}"#;
+        let Members(read) = from_json(text.as_bytes()).unwrap();
+        assert_eq!(read[0].1, serde_json::json!(3600));
     }
 
     #[test]

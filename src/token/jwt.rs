@@ -106,7 +106,13 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                while let Some(name) = map.next_key::<String>()? {
+                    // As serde_json has numbers with its feature `arbitrary_precision`.
+                    if name == "$serde_json::private::Number" {
+                        return Ok(Number(map.next_value::<String>()?.parse().ok()));
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
                 Ok(Number(None))
             }
         }
