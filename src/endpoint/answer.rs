@@ -35,21 +35,21 @@ pub(crate) struct Reading<'a> {
 
 /// Why an answer gives no token that can be used.
 #[derive(Debug)]
-pub(crate) struct Unusable {
+pub(crate) struct UnusableAnswer {
     pub(crate) error: Error,
     /// The refresh token that came with it, if the rest of the answer is what was refused. It has
     /// replaced the one that was sent: to send that one again would end the grant.
     pub(crate) refresh_token: Option<Secret>,
 }
 
-impl From<Error> for Unusable {
+impl From<Error> for UnusableAnswer {
     fn from(error: Error) -> Self {
         Self { error, refresh_token: None }
     }
 }
 
-impl From<Unusable> for Error {
-    fn from(unusable: Unusable) -> Self {
+impl From<UnusableAnswer> for Error {
+    fn from(unusable: UnusableAnswer) -> Self {
         unusable.error
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn read(
     answer: &Answer,
     reading: &Reading<'_>,
     redactor: impl Fn() -> Redactor,
-) -> Result<TokenSet, Unusable> {
+) -> Result<TokenSet, UnusableAnswer> {
     let mut object = members(answer, reading, &redactor)?;
     let refresh_token = refresh_token(&mut object.members);
     // It is not among the members any more.
@@ -71,7 +71,7 @@ pub(crate) fn read(
     match (outcome, refresh_token) {
         (Ok(token), Some(refresh_token)) => Ok(token.with_refresh_token(refresh_token)),
         (Ok(token), None) => Ok(token),
-        (Err(error), refresh_token) => Err(Unusable { error, refresh_token }),
+        (Err(error), refresh_token) => Err(UnusableAnswer { error, refresh_token }),
     }
 }
 

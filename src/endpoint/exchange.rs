@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    answer::{Reading, Unusable, members, read},
+    answer::{Reading, UnusableAnswer, members, read},
     caller::{Caller, Exchanged},
     form::Form,
     issued::{IssuedToken, issued_token},
@@ -41,22 +41,23 @@ impl TokenEndpoint {
         cx: &FetchContext,
         form: &Form,
         requested: &Scopes,
-    ) -> Result<TokenSet, Unusable> {
+    ) -> Result<TokenSet, UnusableAnswer> {
         let kept = Mutex::default();
         let outcome = self
             .ask(cx, form, requested, |answer, reading, redactor| {
-                let token =
-                    read(answer, reading, redactor).map_err(|Unusable { error, refresh_token }| {
+                let token = read(answer, reading, redactor).map_err(
+                    |UnusableAnswer { error, refresh_token }| {
                         *kept.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
                         error
-                    });
+                    },
+                );
                 #[cfg(feature = "mtls")]
                 let token = token.map(|token| bound(token, answer));
                 token
             })
             .await;
         let refresh_token = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
-        outcome.map_err(|error| Unusable { error, refresh_token })
+        outcome.map_err(|error| UnusableAnswer { error, refresh_token })
     }
 
     /// Asks for a token of any type, which is not for an API.

@@ -136,9 +136,9 @@ fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
         // Auth0 says so to a wrong secret; RFC 6749 §5.2 has 401 for refused clients only.
         Some("access_denied") if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
         Some(_) => ErrorKind::Denied,
-        // A proxy's or firewall's page, not the authorization server's word.
-        None if is_page(refusal) => ErrorKind::Server,
         None => match status {
+            // A proxy's or firewall's page, not the authorization server's word.
+            StatusCode::FORBIDDEN if is_page(refusal) => ErrorKind::Server,
             // Likewise: the server itself would say what is wrong, or nothing at all.
             StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
                 if says_something_else(refusal, said) =>

@@ -29,7 +29,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answer::{Unusable, refusal, unexpected};
+pub(crate) use answer::{UnusableAnswer, refusal, unexpected};
 pub use builder::EndpointBuilder;
 pub(crate) use caller::{Caller, Exchanged};
 pub(crate) use exchange::TokenEndpoint;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    answer::{Reading, Unusable, read},
+    answer::{Reading, UnusableAnswer, read},
     codes::ErrorCodes,
     redactor::Redactor,
     response::{Accepted, Rules},

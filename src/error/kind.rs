@@ -11,7 +11,7 @@ pub enum ErrorKind {
     /// The authorization server asked for fewer requests (429, `Retry-After`, `slow_down`).
     Throttled,
     /// The authorization server, or a proxy before it, failed (5xx, `server_error`,
-    /// `temporarily_unavailable`; a page, or a 401 or 404 with a text that is no OAuth error).
+    /// `temporarily_unavailable`; a 401, 403 or 404 with a page, or with a text of a proxy's own).
     Server,
     /// The authorization server does not accept the client's credentials (`invalid_client`,
     /// `unauthorized_client`, an empty 401).

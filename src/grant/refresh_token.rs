@@ -12,7 +12,7 @@ use crate::source::KeptRefreshToken;
 use crate::{
     client_auth::ClientAuth,
     discovery::EndpointSource,
-    endpoint::{TokenHint, Unusable},
+    endpoint::{TokenHint, UnusableAnswer},
     error::{ConfigError, Error, ErrorKind},
     secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
@@ -204,9 +204,9 @@ impl Inner {
         cx: &FetchContext,
         known: &Secret,
         current: &Secret,
-        unusable: Unusable,
+        unusable: UnusableAnswer,
     ) -> Error {
-        let Unusable { error, refresh_token } = unusable;
+        let UnusableAnswer { error, refresh_token } = unusable;
         let Some(newest) = refresh_token.filter(|newest| newest != current) else { return error };
         *self.replaced() = Some(Replaced { spent: known.clone(), newest: newest.clone() });
         #[cfg(feature = "store")]

@@ -60,24 +60,24 @@ impl<'de, F: FnMut(Member)> Visitor<'de> for Each<F> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let budget = Budget::default();
+        let reader = ValueReader::default();
         while let Some(name) = map.next_key()? {
-            budget.repeats.set(false);
-            let value = map.next_value_seed(&budget)?;
-            (self.0)(Member { name, value, repeats_within: budget.repeats.get() });
+            reader.repeats.set(false);
+            let value = map.next_value_seed(&reader)?;
+            (self.0)(Member { name, value, repeats_within: reader.repeats.get() });
         }
         Ok(())
     }
 }
 
-/// What is known of a document that is being read.
+/// Reads the values of one document, and counts them.
 #[derive(Default)]
-struct Budget {
+struct ValueReader {
     values: Cell<usize>,
     repeats: Cell<bool>,
 }
 
-impl Budget {
+impl ValueReader {
     fn spend<E: serde::de::Error>(&self) -> Result<(), E> {
         let values = self.values.get().saturating_add(1);
         self.values.set(values);
@@ -85,8 +85,8 @@ impl Budget {
     }
 }
 
-/// Reads one value, of any kind, within the budget.
-impl<'de> DeserializeSeed<'de> for &Budget {
+/// Reads one value, of any kind.
+impl<'de> DeserializeSeed<'de> for &ValueReader {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -95,7 +95,7 @@ impl<'de> DeserializeSeed<'de> for &Budget {
     }
 }
 
-impl<'de> Visitor<'de> for &Budget {
+impl<'de> Visitor<'de> for &ValueReader {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -175,7 +175,7 @@ fn f87_what_is_wrong_with_the_rest_does_not_lose_the_refresh_token() {
         let secret = Secret::from("hunter2+");
         let answer = answer(200, content_type, body);
         let unusable = read(&answer, &reading(rules, &none), || Redactor::new([&secret]));
-        let Unusable { error, refresh_token } = unusable.unwrap_err();
+        let UnusableAnswer { error, refresh_token } = unusable.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("R2"), "{error:?}");
         refresh_token.is_some_and(|token| token.expose() == "R2")
     };
@@ -216,7 +216,7 @@ fn trs_05_an_expires_in_that_is_an_instant_is_read_as_one() {
 
 #[test]
 fn f09_a_proxys_page_is_transient_and_not_copied() {
-    for status in [400, 401, 403, 404, 405, 500, 502, 503] {
+    for status in [401, 403, 404, 500, 502, 503] {
         for content_type in ["text/html", "", JSON] {
             let page = "  <html>error=invalid_client {\"error\":\"invalid_grant\"}</html>";
             let error = error(status, content_type, page);

@@ -14,7 +14,8 @@ use crate::{error::Error, secret::SecretSource};
 /// Both are read again for every token request, so that replacing them needs no restart. Clones
 /// share what was read last. A certificate that is the same, byte for byte, keeps its connections;
 /// another one gets connections of its own. A certificate and a key that are not a pair, because only
-/// one of two files has been replaced so far, do not take the place of the pair before them.
+/// one of two files has been replaced so far, do not take the place of the pair before them: a token
+/// request fails meanwhile, and is tried again.
 ///
 /// ```
 /// use tower_oauth::{ClientCertificate, SecretSource, Transport};
@@ -74,21 +75,13 @@ impl ClientCertificate {
     }
 
     /// The pair for a request to an API whose token is not bound to one: as it is now, give or take
-    /// [`LOOK`].
+    /// [`LOOK`]; what was read before, if there is none now that can be used.
     pub(crate) async fn recent(&self) -> Result<Arc<Identity>, Error> {
         let known = self.0.current().clone();
         match known {
             Some(known) if !self.0.is_due() => Ok(known),
-            _ => self.usable().await,
-        }
-    }
-
-    /// The pair as it is now; what was read before, if there is none now that can be used. While one of
-    /// two files has been replaced and the other has not, the old pair is still good.
-    pub(crate) async fn usable(&self) -> Result<Arc<Identity>, Error> {
-        match self.read().await {
-            Ok(identity) => Ok(identity),
-            Err(error) => self.0.current().clone().ok_or(error),
+            Some(known) => Ok(self.read().await.unwrap_or(known)),
+            None => self.read().await,
         }
     }
 

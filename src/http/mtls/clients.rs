@@ -14,14 +14,14 @@ use crate::error::{Error, ErrorKind};
 /// is never given another one; it goes when its certificate does.
 pub(super) struct Clients {
     configure: Box<Configure>,
-    built: Arc<Built>,
+    built: Arc<BuiltClients>,
 }
 
 /// The clients, each until its certificate goes.
 #[derive(Default)]
-pub(super) struct Built(Mutex<Vec<(Weak<Identity>, Client)>>);
+pub(super) struct BuiltClients(Mutex<Vec<(Weak<Identity>, Client)>>);
 
-impl Built {
+impl BuiltClients {
     /// Closes the connections of certificates that are gone.
     pub(super) fn forget_unused(&self) {
         let unused: Vec<_> =

@@ -9,7 +9,7 @@ use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use super::clients::Built;
+use super::clients::BuiltClients;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
@@ -22,7 +22,7 @@ pub(crate) struct Identity {
     key: Option<Secret>,
     thumbprint: String,
     /// Who has an HTTP client with this certificate, which goes when the certificate does.
-    users: Mutex<Vec<Weak<Built>>>,
+    users: Mutex<Vec<Weak<BuiltClients>>>,
 }
 
 /// What is wrong with a certificate or key. It holds nothing of either.
@@ -51,7 +51,7 @@ impl Identity {
     }
 
     /// Notes who has an HTTP client with this certificate.
-    pub(super) fn add_user(&self, user: Weak<Built>) {
+    pub(super) fn add_user(&self, user: Weak<BuiltClients>) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.retain(|user| user.strong_count() > 0);
         users.push(user);

@@ -60,7 +60,7 @@ struct MutualTls {
 impl Exchange for MutualTls {
     fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
         Box::pin(async move {
-            let identity = self.certificate.usable().await?;
+            let identity = self.certificate.read().await?;
             let client = self.clients.of(&identity)?;
             let mut answer = bounded(&client, request, limits).await?;
             answer.extensions_mut().insert(identity);
