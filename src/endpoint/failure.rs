@@ -156,9 +156,14 @@ fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
     }
 }
 
-/// Whether an answer has a body that is not an error of an authorization server.
+/// Whether an answer has a body that is not an error of an authorization server. An object without
+/// members says as little as no body.
 fn says_something_else(refusal: &Refusal<'_>, said: &Said<'_>) -> bool {
-    !said.is_error && !without_mark(refusal.body).is_empty()
+    let is_empty = match refusal.members {
+        Some(members) => members.iter().next().is_none(),
+        None => without_mark(refusal.body).is_empty(),
+    };
+    !said.is_error && !is_empty
 }
 
 fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {

@@ -3,6 +3,8 @@
 #![cfg(test)]
 #![cfg(target_os = "linux")]
 
+use log_watch as _;
+
 mod cost;
 mod readers;
 mod shapes;
