@@ -92,11 +92,12 @@
 //! | a request's wait for a token, and for the service below to be ready after it | 30 s together |
 //! | callers that may wait at once | 10 000 |
 //! | renewal | after 75 to 85 % of the lifetime, at most 1 h before its end |
-//! | expiry | 5 % of the lifetime before the real one, at most 5 s |
+//! | expiry | 5 % of the lifetime before the real one, from 1 to 5 s |
 //! | lifetime of a token that came without one | 1 h |
 //! | pause after a failure that may pass | 0.5 s to 30 s, growing, with jitter |
 //! | back-off after an error that needs an operator | 1 min, doubling to 10 min |
-//! | `Retry-After` | honoured up to 1 h |
+//! | `Retry-After` | honoured up to 1 h while there is no token |
+//! | any pause while there is a token | at most half of what is left of it |
 //! | redirects of the token request | refused |
 //! | search for metadata | 10 s |
 //! | metadata is kept | as the server says, from 1 min to 24 h; 1 h if it does not |

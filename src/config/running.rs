@@ -299,7 +299,7 @@ impl HandleConfig {
             handle = handle.margin(from..to)?;
         }
         if let Some(margin) = self.max_margin {
-            handle = handle.max_margin(margin);
+            handle = handle.max_margin(margin)?;
         }
         if let Some(timeout) = self.fetch_timeout {
             handle = handle.fetch_timeout(timeout);

@@ -121,7 +121,7 @@ impl Impersonation {
         let left = until(expiry.as_secs_f64(), server_time(answer.headers(), wall));
         let lifetime = duration(left, self.rules.max_lifetime);
         Ok(token
-            .with_lifetime(lifetime)
+            .with_time_left(lifetime)
             .with_scopes(reading.requested.clone())
             .with_sent_at(sent_at))
     }

@@ -110,7 +110,7 @@ pub(crate) fn token_set(
 
     let lifetime = lifetime(&members, rules, now)?;
     if let Some(lifetime) = lifetime {
-        token = token.with_lifetime(lifetime);
+        token = token.with_time_left(lifetime);
     }
     if let Some(refresh_in) = refresh_in(&members, rules, lifetime)? {
         token = token.with_refresh_in(refresh_in);
@@ -205,7 +205,8 @@ fn check_type(
     }
 }
 
-/// How long the token lives, counted from when it was asked for.
+/// How long the token lives, counted from when it was asked for. An `expires_in` of zero or less says
+/// nothing: servers that send it mean a token that does not expire, or do not know.
 ///
 /// `ext_expires_in` is not looked at: it is how long a client may go on in an outage of the
 /// authorization server, and the API has to agree to it.
@@ -214,7 +215,8 @@ pub(super) fn lifetime(
     rules: &Rules,
     now: SystemTime,
 ) -> Result<Option<Duration>, Error> {
-    let seconds = match number(members, "expires_in", rules, Seconds::read)? {
+    let expires_in = number(members, "expires_in", rules, Seconds::read)?;
+    let seconds = match expires_in.filter(|seconds| *seconds > 0.0) {
         Some(seconds) => Some(seconds),
         None => number(members, "expires_on", rules, Seconds::read_instant)?,
     };

@@ -9,14 +9,17 @@ use super::{BoxError, ErrorKind, OAuthError};
 /// Cloning is cheap: one failed fetch is delivered to every request that waits for it. No error
 /// holds a token, a client secret or any other credential.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    inner: Arc<Inner>,
+    retry_at: Option<Instant>,
+}
 
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     oauth: Option<OAuthError>,
-    retry_at: Option<Instant>,
     source: Option<BoxError>,
+    fails_at_once: bool,
 }
 
 impl Error {
@@ -24,13 +27,9 @@ impl Error {
     ///
     /// The message is printed and logged: it must not contain a secret.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            oauth: None,
-            retry_at: None,
-            source: None,
-        }))
+        let message = message.into();
+        let inner = Inner { kind, message, oauth: None, source: None, fails_at_once: false };
+        Self { inner: Arc::new(inner), retry_at: None }
     }
 
     /// A failure of a user's own [`TokenSource`](crate::TokenSource).
@@ -47,8 +46,16 @@ impl Error {
 
     /// The same error with the instant before which no new attempt should be made.
     #[must_use]
-    pub fn with_retry_at(self, at: Instant) -> Self {
-        self.change(|inner| inner.retry_at = Some(at))
+    pub fn with_retry_at(mut self, at: Instant) -> Self {
+        self.retry_at = Some(at);
+        self
+    }
+
+    /// The same error for callers that would wait for a token: it fails them at once, since time
+    /// alone does not mend it.
+    #[must_use]
+    pub(crate) fn without_wait(self) -> Self {
+        self.change(|inner| inner.fails_at_once = true)
     }
 
     /// The same error with what the authorization server said.
@@ -59,20 +66,26 @@ impl Error {
 
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.inner.kind
     }
 
     /// What the authorization server said, if it answered with an error.
     pub fn oauth(&self) -> Option<&OAuthError> {
-        self.0.oauth.as_ref()
+        self.inner.oauth.as_ref()
     }
 
-    /// The instant before which the authorization server asked not to be called again
-    /// (`Retry-After`, [RFC 9110 §10.2.3]).
+    /// The instant before which another attempt is in vain. In an error of a source, the
+    /// authorization server asked for it (`Retry-After`, [RFC 9110 §10.2.3]); in an error that ends a
+    /// wait for a token, it is when the next attempt to obtain one is made.
     ///
     /// [RFC 9110 §10.2.3]: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     pub fn retry_at(&self) -> Option<Instant> {
-        self.0.retry_at
+        self.retry_at
+    }
+
+    /// Whether a caller that waits for a token gets this error at once.
+    pub(crate) fn fails_at_once(&self) -> bool {
+        self.inner.fails_at_once || !self.is_retryable()
     }
 
     /// Whether the same request can succeed later without anybody's help.
@@ -105,22 +118,23 @@ impl Error {
     }
 
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
+        let Self { inner, retry_at } = self;
+        let mut inner = Arc::try_unwrap(inner).unwrap_or_else(|shared| Inner {
             kind: shared.kind,
             message: shared.message.clone(),
             oauth: shared.oauth.clone(),
-            retry_at: shared.retry_at,
-            source: Some(Box::new(Self(shared))),
+            fails_at_once: shared.fails_at_once,
+            source: Some(Box::new(Self { inner: shared, retry_at })),
         });
         change(&mut inner);
-        Self(Arc::new(inner))
+        Self { inner: Arc::new(inner), retry_at }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        if let Some(oauth) = &self.0.oauth {
+        f.write_str(&self.inner.message)?;
+        if let Some(oauth) = &self.inner.oauth {
             write!(f, " ({oauth})")?;
         }
         Ok(())
@@ -130,11 +144,11 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("message", &self.0.message);
-        if let Some(oauth) = &self.0.oauth {
+        out.field("kind", &self.inner.kind).field("message", &self.inner.message);
+        if let Some(oauth) = &self.inner.oauth {
             out.field("oauth", oauth);
         }
-        if let Some(source) = &self.0.source {
+        if let Some(source) = &self.inner.source {
             out.field("source", source);
         }
         out.finish_non_exhaustive()
@@ -143,7 +157,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -159,7 +173,7 @@ mod tests {
         let second = first.clone().with_retry_at(Instant::now());
         assert!(first.retry_at().is_none() && second.retry_at().is_some());
         let cause = second.source().expect("the cause is kept");
-        assert!(Error::find(cause).is_some());
+        assert_eq!(cause.to_string(), "disk on fire", "it is not told twice");
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) async fn read_live(
     match jwt_expiry(secret.expose()) {
         Some(expiry) if expiry <= now => {
             let message = format!("{what} from {source:?} has expired {}", ago(expiry, now));
-            Err(Error::new(ErrorKind::Credential, message))
+            // It is read again soon, but who waits for a token has to know.
+            Err(Error::new(ErrorKind::Credential, message).without_wait())
         }
         _ => Ok(secret),
     }

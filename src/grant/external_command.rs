@@ -265,7 +265,7 @@ impl TokenSource for ExternalCommand {
         let expiry = jwt_expiry(token.access_token().expose());
         let own = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
         let lifetime = token.lifetime().or(own).unwrap_or(this.lifetime);
-        Ok(token.with_lifetime(lifetime).with_sent_at(sent_at))
+        Ok(token.with_time_left(lifetime).with_sent_at(sent_at))
     }
 }
 

@@ -89,21 +89,27 @@ where
         self
     }
 
-    /// The part of a token's lifetime that is left when it is renewed, drawn once per token from
-    /// this range: what spreads the renewals. Default: `0.15..0.25`.
+    /// Sets the part of a token's lifetime that is left when it is renewed, drawn once per token from
+    /// this range: what spreads the renewals. Where that would leave less than a second before the
+    /// token goes out of service, as for tokens that live for seconds, it is renewed earlier. Default:
+    /// `0.15..0.25`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Setting`] unless `0 <= start <= end < 1`.
+    /// [`ConfigError::Setting`] unless `0.05 <= start <= end < 1`.
     pub fn margin(mut self, margin: Range<f64>) -> Result<Self, ConfigError> {
         self.policy.set_margin(margin)?;
         Ok(self)
     }
 
-    /// The longest time before its expiry that a token is renewed. Default: 1 h.
-    pub fn max_margin(mut self, margin: Duration) -> Self {
-        self.policy.max_margin = margin;
-        self
+    /// Sets the longest time before its end that a token is renewed. Default: 1 h.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Setting`] for less than 5 s.
+    pub fn max_margin(mut self, margin: Duration) -> Result<Self, ConfigError> {
+        self.policy.set_max_margin(margin)?;
+        Ok(self)
     }
 
     /// How long one fetch may take in all. Default: 30 s.
@@ -171,7 +177,7 @@ where
 
     /// The pool, and the task that must run for it to have tokens.
     pub fn pair(self) -> (TokenPool<K>, PoolKeeper) {
-        let timeline = Timeline::new(self.clock.now());
+        let timeline = Timeline::new(&*self.clock);
         let rules = Rules { policy: self.policy, timeline, limits: self.limits };
         let now = timeline.tick(self.clock.now());
         let shared = Arc::new(Shared {

@@ -182,7 +182,8 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     /// nobody misses.
     pub(super) fn hurry(&mut self, id: u32, now: Tick, rules: &Rules) {
         let Some(node) = self.tenants.get_mut(id) else { return };
-        let at = node.life.attempt_at(rules);
+        let held = node.tenant.slot.peek().is_some();
+        let at = node.life.attempt_at(held, rules);
         let at = if at <= now { Tick::NEVER } else { at };
         match node.life.phase {
             Phase::Idle if at < self.calendar.due(id) => self.schedule(id, at),

@@ -10,11 +10,11 @@ use super::{
     timeline::Tick,
 };
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     refresh::{
-        Act, Begun, Claim, Facts, Held, Judgement, MAX_RETRY_AFTER, Plan, Refusal, Rejection,
-        Rejections, Schedule, TrialUse, plan_within,
+        Act, Begun, Claim, Facts, Held, Judgement, Pause, Plan, Refusal, Rejection, Rejections,
+        Remains, Schedule, Setbacks, TrialUse, plan_within,
     },
     slot::Validity,
     time::Moment,
@@ -60,12 +60,10 @@ pub(super) enum Phase {
 /// What the last attempts left behind.
 #[derive(Debug)]
 struct Trouble {
-    failures: u32,
-    /// How many of them in a row need somebody to mend something.
-    refusals: u32,
+    setbacks: Setbacks,
     paused_until: Tick,
-    /// What the authorization server asked for.
-    not_before: Tick,
+    /// Until when the authorization server asked for no requests: it counts while there is no token.
+    asked_until: Tick,
     error: Error,
 }
 
@@ -163,10 +161,11 @@ impl Life {
     fn facts<K>(&self, tenant: &Tenant<K>, rules: &Rules) -> Facts {
         let time = rules.timeline;
         let held = tenant.slot.peek().map(|entry| {
-            let expires = entry.validity().expires;
+            let expires = time.believed(entry.validity().expires);
             let refresh = time.beside(expires, self.refresh);
             Held { epoch: entry.epoch(), refresh, expires, baseline: expires }
         });
+        let trouble = self.trouble.as_ref();
         Facts {
             held,
             missing: self.missing,
@@ -174,18 +173,18 @@ impl Life {
             requested: false,
             step_up: false,
             renew: self.renew,
-            paused_until: self.trouble.as_ref().map(|trouble| time.boot_only(trouble.paused_until)),
+            paused_until: trouble.map(|trouble| time.boot_only(trouble.paused_until)),
+            asked_until: trouble.map(|trouble| time.boot_only(trouble.asked_until)),
             not_before: Some(time.boot_only(self.not_before(rules))),
         }
     }
 
     /// The earliest time for a fetch, however urgent.
     fn not_before(&self, rules: &Rules) -> Tick {
-        let asked = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| trouble.not_before);
         if self.started == Tick::NEVER {
-            return asked;
+            return Tick::NEVER;
         }
-        self.started.after(rules.policy.pace(self.lifetime(rules))).max(asked)
+        self.started.after(rules.policy.pace(self.lifetime(rules)))
     }
 
     /// A token that nobody has used is not renewed, and one that is missing is fetched when somebody
@@ -253,12 +252,13 @@ impl Life {
         now: Moment,
         rules: &Rules,
     ) -> Result<GivenToken, Error> {
-        let Schedule { lifetime, sent, refresh_after, expires } =
-            rules.policy.schedule(&token, begun, fastrand::f64());
+        let schedule = rules.policy.schedule(&token, begun, fastrand::f64());
+        let Schedule { lifetime, sent, refresh_after, expires } = schedule;
 
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
         self.previous = Some(token.clone());
+        schedule.check_alive(now)?;
         let validity = Validity { obtained, expires };
         let entry = || tenant.slot.slim_entry(epoch, token.clone(), validity);
         let instant = Instant::now();
@@ -303,32 +303,26 @@ impl Life {
         if let Some(rejections) = &mut self.rejections {
             rejections.fetch_ended();
         }
-        let policy = &rules.policy;
         let tick = rules.timeline.tick(now);
-        let (failures, refusals) =
-            self.trouble.as_ref().map_or((0, 0), |trouble| (trouble.failures, trouble.refusals));
-        let failures = failures.saturating_add(1);
-        let refusals = if error.is_retryable() { 0 } else { refusals.saturating_add(1) };
-        let left = tenant
-            .slot
-            .peek()
-            .map_or(Duration::ZERO, |entry| entry.validity().expires.remaining(now));
-        let lifetime = self.lifetime(rules);
-        let pause = pause.unwrap_or_else(|| match refusals {
-            0 => policy.backoff(failures, lifetime, left, fastrand::f64()),
-            refusals => policy.slow_backoff(refusals, fastrand::f64()),
+        let mut setbacks =
+            self.trouble.as_ref().map_or_else(Setbacks::default, |trouble| trouble.setbacks);
+        let left = tenant.slot.peek().map_or(Duration::ZERO, |entry| {
+            rules.timeline.believed(entry.validity().expires).remaining(now)
         });
-        let asked = error.retry_at().map_or(Duration::ZERO, |at| {
-            at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER)
-        });
+        let remains = Remains { lifetime: self.lifetime(rules), left };
+        let Pause { pause, asked } = match pause {
+            Some(pause) => setbacks.note(pause),
+            None => setbacks.fail(error, remains, &rules.policy, fastrand::f64()),
+        };
         self.trouble = Some(Box::new(Trouble {
-            failures,
-            refusals,
+            setbacks,
             paused_until: tick.after(pause),
-            not_before: if asked.is_zero() { Tick::NEVER } else { tick.after(asked) },
+            asked_until: if asked.is_zero() { Tick::NEVER } else { tick.after(asked) },
             error: error.clone(),
         }));
-        Failure { failures, retry_in: asked.max(pause), holds_token: !left.is_zero() }
+        let failures = setbacks.count();
+        let retry_in = if left.is_zero() { pause.max(asked) } else { pause };
+        Failure { failures, retry_in, holds_token: !left.is_zero() }
     }
 
     /// Takes a refused token out of service, or has it renewed, unless that is doubtful. Returns
@@ -348,6 +342,12 @@ impl Life {
             Some(Act::Replace) => {
                 self.missing = FetchReason::Rejected;
                 self.asked = true;
+                if let Some(trouble) = &mut self.trouble
+                    && trouble.error.kind() != ErrorKind::InvalidGrant
+                {
+                    // It was meant for a renewal, while there was a token.
+                    trouble.paused_until = Tick::NEVER;
+                }
             }
             // Not while a fetch is under way, which renews it as well.
             Some(Act::Renew) => self.renew |= self.phase != Phase::Fetching,

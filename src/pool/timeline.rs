@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use crate::time::Moment;
+use crate::time::{Clock, Moment};
 
 /// A moment of boot time: milliseconds, counted by a pool. Small, because every tenant has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,11 +39,17 @@ impl Tick {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeline {
     start: Duration,
+    boot_counts_sleep: bool,
 }
 
 impl Timeline {
-    pub(super) fn new(start: Moment) -> Self {
-        Self { start: start.boot }
+    pub(super) fn new(clock: &dyn Clock) -> Self {
+        Self { start: clock.now().boot, boot_counts_sleep: clock.boot_counts_sleep() }
+    }
+
+    /// A moment as the pool's clock is to be believed.
+    pub(super) fn believed(self, moment: Moment) -> Moment {
+        if self.boot_counts_sleep { moment.by_boot() } else { moment }
     }
 
     /// The tick that has begun at a moment.
@@ -76,6 +82,15 @@ const BEGINNING: Duration = Duration::from_secs(3600);
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct At(u64);
+
+    impl Clock for At {
+        fn now(&self) -> Moment {
+            at(self.0)
+        }
+    }
+
     fn at(boot: u64) -> Moment {
         let time = Duration::from_millis(boot);
         Moment { boot: time, wall: SystemTime::UNIX_EPOCH + time * 10 }
@@ -83,7 +98,7 @@ mod tests {
 
     #[test]
     fn ticks_and_moments_agree_and_no_duration_is_cut_short() {
-        let timeline = Timeline::new(at(5000));
+        let timeline = Timeline::new(&At(5000));
         let tick = timeline.tick(at(7000));
         assert_eq!(tick.since(timeline.tick(at(5000))), Duration::from_secs(2));
         assert_eq!(timeline.boot_only(tick).boot, at(7000).boot);
@@ -97,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_do_not_overflow() {
-        let timeline = Timeline::new(at(5000));
+        let timeline = Timeline::new(&At(5000));
         assert_eq!(Tick::FAR.after(Duration::MAX), Tick::FAR);
         assert!(timeline.tick(at(0)) > Tick::NEVER);
         assert_eq!(Tick::NEVER.since(Tick::FAR), Duration::ZERO);

@@ -47,21 +47,26 @@ impl TokenHandleBuilder {
         self
     }
 
-    /// The part of a token's lifetime that is left when it is renewed, drawn once per token from
-    /// this range. Default: `0.15..0.25`.
+    /// Sets the part of a token's lifetime that is left when it is renewed, drawn once per token from
+    /// this range. Where that would leave less than a second before the token goes out of service, as
+    /// for tokens that live for seconds, it is renewed earlier. Default: `0.15..0.25`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Setting`] unless `0 <= start <= end < 1`.
+    /// [`ConfigError::Setting`] unless `0.05 <= start <= end < 1`.
     pub fn margin(mut self, margin: Range<f64>) -> Result<Self, ConfigError> {
         self.policy.set_margin(margin)?;
         Ok(self)
     }
 
-    /// The longest time before its expiry that a token is renewed. Default: 1 h.
-    pub fn max_margin(mut self, margin: Duration) -> Self {
-        self.policy.max_margin = margin;
-        self
+    /// Sets the longest time before its end that a token is renewed. Default: 1 h.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Setting`] for less than 5 s.
+    pub fn max_margin(mut self, margin: Duration) -> Result<Self, ConfigError> {
+        self.policy.set_max_margin(margin)?;
+        Ok(self)
     }
 
     /// How long one fetch may take in all. Default: 30 s.

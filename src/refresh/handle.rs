@@ -108,10 +108,13 @@ impl TokenHandle {
 
     /// The state of the token and of its renewal.
     pub fn status(&self) -> Status {
-        self.shared.status.borrow().clone()
+        self.shared.status()
     }
 
-    /// The status, as it changes.
+    /// The status, as it changes. It follows the token by a moment; [`status`](Self::status) does not.
+    ///
+    /// A status that is borrowed from the receiver keeps the refresher from changing it: drop it before
+    /// you call the handle or wait.
     pub fn subscribe(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
     }
@@ -119,11 +122,13 @@ impl TokenHandle {
     /// Fetches a token now, whatever the state of the current one, and returns it. To be called
     /// when credentials have changed.
     ///
-    /// It ends the pause after a failure, but not one that the authorization server asked for.
+    /// It ends a pause after a failure, also one that the authorization server asked for. Calls
+    /// within a second share one fetch, or are a second apart.
     ///
     /// # Errors
     ///
-    /// Whatever kept the token from being had. The current one stays in use.
+    /// Whatever kept the token from being had. The current one stays in use. Callers count among
+    /// those that [wait](TokenHandleBuilder::max_waiting).
     ///
     /// # Cancellation
     ///
@@ -138,9 +143,10 @@ impl TokenHandle {
 
     /// Reports that a server refused the token of this [epoch](Token::epoch).
     ///
-    /// If the answer is [`Rejection::Accepted`], no request that starts later carries the token, and
-    /// a new one is fetched. If renewals after refusals have not helped of late, the token stays in
-    /// service: see [`Rejection`].
+    /// If the answer is [`Rejection::Accepted`], the token is out of service, and a new one is fetched.
+    /// It is used again only if the source gives the same token again, and then by one request at a
+    /// time until a server accepts it. In every other case the report takes nothing out of service:
+    /// requests carry the token until there is another one. See [`Rejection`].
     pub fn reject(&self, epoch: u64) -> Rejection {
         self.shared.reject(Refusal::certain(epoch))
     }
@@ -169,14 +175,16 @@ impl TokenHandle {
                 Error::new(ErrorKind::Denied, message)
             }));
         };
-        stepping_up.ended(deadline).await?;
-        self.shared.wait(epoch, deadline, TrialUse::Leave).await.map(Token)
+        self.shared.stepped_up(stepping_up, epoch, deadline).await.map(Token)
     }
 
-    /// Ends the refresher, after a fetch that is under way. Requests fail from here on, with
-    /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
+    /// Ends the refresher. Requests fail from the moment it is awaited, with
+    /// [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown). It waits for a fetch that is under way,
+    /// whose answer may have replaced the refresh token, for at most the
+    /// [time of a fetch](TokenHandleBuilder::fetch_timeout); outside of a tokio runtime with timers it
+    /// does not wait.
     ///
-    /// It begins when it is awaited; [`.revoke()`](Shutdown::revoke) revokes the tokens too.
+    /// Nothing ends before it is awaited; [`.revoke()`](Shutdown::revoke) revokes the tokens too.
     ///
     /// ```
     /// # use tower_oauth::{Error, TokenHandle, TokenSet, source_fn};
@@ -244,8 +252,7 @@ impl TokenHandle {
 
 impl fmt::Debug for TokenHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.shared.status.borrow();
-        f.debug_struct("TokenHandle").field("status", &*status).finish_non_exhaustive()
+        f.debug_struct("TokenHandle").field("status", &self.status()).finish_non_exhaustive()
     }
 }
 

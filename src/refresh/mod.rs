@@ -32,6 +32,7 @@ mod policy;
 mod refresher;
 mod refusal;
 mod rejections;
+mod setbacks;
 mod shared;
 mod shutdown;
 mod spacing;
@@ -45,8 +46,8 @@ pub(crate) use self::{
     fetch::fetch_then,
     plan::{Facts, HEARTBEAT, Held, JUMP_SPREAD, Plan, jumped, plan_within},
     policy::{Policy, Schedule},
-    refresher::MAX_RETRY_AFTER,
     rejections::{Act, Claim, Judgement, Rejections, TrialUse},
+    setbacks::{Pause, Remains, Setbacks},
     shared::kept,
 };
 pub use builder::TokenHandleBuilder;

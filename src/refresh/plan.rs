@@ -31,8 +31,10 @@ pub(crate) struct Facts {
     pub(crate) renew: bool,
     /// The end of the pause after a failure.
     pub(crate) paused_until: Option<Moment>,
-    /// The earliest moment for a fetch, however urgent: what the authorization server asked for,
-    /// and the pace.
+    /// Until when the authorization server asked for no requests. It counts while there is no token;
+    /// while there is one, the pause is made of it.
+    pub(crate) asked_until: Option<Moment>,
+    /// The earliest moment for a fetch, however urgent: the pace.
     pub(crate) not_before: Option<Moment>,
 }
 
@@ -66,28 +68,40 @@ pub(crate) fn plan_within(now: Moment, facts: &Facts, longest: Duration) -> Plan
         return Plan::Sleep(sleep);
     }
 
+    let (reason, wait) = next_fetch(now, facts);
+    if wait.is_zero() { Plan::Fetch(reason) } else { Plan::Sleep(sleep.min(wait)) }
+}
+
+/// How long it is until the next attempt; `None` while one is under way.
+pub(crate) fn next_attempt(now: Moment, facts: &Facts) -> Option<Duration> {
+    (!facts.fetching).then(|| next_fetch(now, facts).1)
+}
+
+/// Why a token is fetched next, and in how long.
+fn next_fetch(now: Moment, facts: &Facts) -> (FetchReason, Duration) {
+    let until = |moment: Option<Moment>| moment.map_or(Duration::ZERO, |m| left_by_boot(m, now));
     let (reason, due_in) = match facts.held {
-        _ if facts.requested => (FetchReason::Requested, Duration::ZERO),
-        None => (facts.missing, Duration::ZERO),
+        // A request to refresh ends every pause.
+        _ if facts.requested => return (FetchReason::Requested, until(facts.not_before)),
+        None => (facts.missing, until(facts.asked_until)),
         Some(_) if facts.renew => (FetchReason::Rejected, Duration::ZERO),
         Some(_) if facts.step_up => (FetchReason::StepUp, Duration::ZERO),
         Some(held) => (FetchReason::Due, held.refresh.remaining(now)),
     };
-    let until = |moment: Option<Moment>| moment.map_or(Duration::ZERO, |m| left_by_boot(m, now));
-    // A request to refresh ends our own pause, but not what the server asked for.
-    let paused = if facts.requested { Duration::ZERO } else { until(facts.paused_until) };
-    let wait = due_in.max(paused).max(until(facts.not_before));
-    if wait.is_zero() { Plan::Fetch(reason) } else { Plan::Sleep(sleep.min(wait)) }
+    (reason, due_in.max(until(facts.paused_until)).max(until(facts.not_before)))
 }
 
 impl Held {
     /// Answers a jump of the wall clock with one early refresh, spread over a few seconds: the
-    /// machine may have slept, been restored, or been wrong about the time before.
-    pub(crate) fn notice_jump(&mut self, now: Moment, draw: f64) {
-        if jumped(self.baseline, now) {
+    /// machine may have slept, been restored, or been wrong about the time before. Returns whether
+    /// there was one.
+    pub(crate) fn notice_jump(&mut self, now: Moment, draw: f64) -> bool {
+        let jumped = jumped(self.baseline, now);
+        if jumped {
             self.refresh = now.after(JUMP_SPREAD.mul_f64(draw));
             self.baseline = now;
         }
+        jumped
     }
 }
 
@@ -144,6 +158,7 @@ mod tests {
             step_up: false,
             renew: false,
             paused_until: None,
+            asked_until: None,
             not_before: None,
         }
     }
@@ -183,14 +198,42 @@ mod tests {
     }
 
     #[test]
-    fn rty_01_what_the_server_asked_for_is_kept_whatever_happens() {
+    fn rty_01_what_the_server_asked_for_is_kept_while_there_is_no_token() {
         let mut facts = facts(None);
-        facts.not_before = Some(at(1010, 1010));
-        facts.requested = true;
+        facts.asked_until = Some(at(1010, 1010));
         assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(10)));
         // Not even a jump of the wall clock ends it.
         assert_eq!(plan(at(1001, 9000), &facts), Plan::Sleep(secs(9)));
-        assert_eq!(plan(at(1010, 9000), &facts), Plan::Fetch(FetchReason::Requested));
+        assert_eq!(plan(at(1010, 9000), &facts), Plan::Fetch(FetchReason::Initial));
+        // A token is renewed in time whatever the server asked for.
+        facts.held = Some(held());
+        facts.asked_until = Some(at(9000, 9000));
+        assert_eq!(plan(at(1080, 1080), &facts), Plan::Fetch(FetchReason::Due));
+    }
+
+    #[test]
+    fn f67_a_request_to_refresh_ends_every_pause_but_not_the_pace() {
+        let mut facts = facts(None);
+        facts.asked_until = Some(at(4600, 4600));
+        facts.paused_until = Some(at(4600, 4600));
+        facts.not_before = Some(at(1001, 1001));
+        facts.requested = true;
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(secs(1)));
+        assert_eq!(plan(at(1001, 1001), &facts), Plan::Fetch(FetchReason::Requested));
+    }
+
+    #[test]
+    fn f70_the_next_attempt_is_not_the_next_look() {
+        let mut facts = facts(Some(held()));
+        assert_eq!(next_attempt(at(1000, 1000), &facts), Some(secs(80)));
+        facts.paused_until = Some(at(1090, 1090));
+        assert_eq!(next_attempt(at(1000, 1000), &facts), Some(secs(90)));
+        facts.held = None;
+        facts.asked_until = Some(at(2800, 2800));
+        assert_eq!(next_attempt(at(1000, 1000), &facts), Some(secs(1800)));
+        assert_eq!(plan(at(1000, 1000), &facts), Plan::Sleep(HEARTBEAT));
+        facts.fetching = true;
+        assert_eq!(next_attempt(at(1000, 1000), &facts), None);
     }
 
     #[test]

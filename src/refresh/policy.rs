@@ -2,7 +2,7 @@ use std::{ops::Range, time::Duration};
 
 use super::begun::Begun;
 use crate::{
-    error::ConfigError,
+    error::{ConfigError, Error, ErrorKind},
     time::{Moment, full_jitter, spread},
     token::TokenSet,
 };
@@ -43,6 +43,26 @@ pub(crate) struct Schedule {
     pub(crate) expires: Moment,
 }
 
+impl Schedule {
+    /// Whether less is left of a token's life than any token is served for. A source of its own gives
+    /// no such token; another process may have stored it a while ago.
+    pub(crate) fn is_spent(&self, now: Moment) -> bool {
+        self.expires.by_boot().remaining(now).min(self.lifetime) < MIN_INTERVAL
+    }
+
+    /// Checks that a token has not expired by the time that it is there.
+    pub(crate) fn check_alive(&self, now: Moment) -> Result<(), Error> {
+        if !self.expires.by_boot().remaining(now).is_zero() {
+            return Ok(());
+        }
+        let lifetime = self.lifetime.as_secs();
+        let message = format!(
+            "the token had expired when it arrived: nothing was left of the {lifetime} s that it lives"
+        );
+        Err(Error::new(ErrorKind::UnusableToken, message))
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -62,14 +82,27 @@ impl Default for Policy {
 impl Policy {
     /// Sets the margin, if it is one.
     pub(crate) fn set_margin(&mut self, margin: Range<f64>) -> Result<(), ConfigError> {
-        if !(0.0 <= margin.start && margin.start <= margin.end && margin.end < 1.0) {
+        if !(FLIGHT_SHARE <= margin.start && margin.start <= margin.end && margin.end < 1.0) {
             return Err(ConfigError::Setting {
                 name: "margin",
                 value: format!("{margin:?}"),
-                reason: "it is a part of the lifetime, from 0 to less than 1, such as 0.15..0.25",
+                reason: "it is a part of the lifetime, from 0.05 to less than 1, such as 0.15..0.25",
             });
         }
         self.margin = margin;
+        Ok(())
+    }
+
+    /// Sets the longest margin, if a renewal can be made within it.
+    pub(crate) fn set_max_margin(&mut self, margin: Duration) -> Result<(), ConfigError> {
+        if margin < MAX_FLIGHT {
+            return Err(ConfigError::Setting {
+                name: "max_margin",
+                value: format!("{margin:?}"),
+                reason: "a renewal takes time: the longest margin is at least 5 s",
+            });
+        }
+        self.max_margin = margin;
         Ok(())
     }
 
@@ -91,27 +124,41 @@ impl Policy {
         }
     }
 
-    /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1.
+    /// After how much of its lifetime a token is renewed. `draw` is uniform in 0..1: tokens that were
+    /// obtained together are not renewed together, whatever set the time.
     fn refresh_after(&self, lifetime: Duration, hint: Option<Duration>, draw: f64) -> Duration {
-        let share = self.margin.start + (self.margin.end - self.margin.start) * draw;
-        let margin = lifetime.mul_f64(share).min(self.max_margin);
-        let point =
-            hint.filter(|hint| *hint < lifetime).unwrap_or_else(|| lifetime.saturating_sub(margin));
+        // What is left when it is renewed is counted from the end of its life; but a renewal takes time
+        // before the token goes out of service.
+        let latest = Self::usable_for(lifetime).saturating_sub((lifetime / 8).min(MIN_FLIGHT));
+        let base = if self.max_margin < lifetime.mul_f64(self.margin.end) {
+            // The lifetime of which the largest margin is the longest one that is allowed.
+            self.max_margin.div_f64(self.margin.end)
+        } else {
+            lifetime
+        };
+        let before = |share: f64| lifetime.saturating_sub(base.mul_f64(share));
+        let (mut first, mut last) = (before(self.margin.end), before(self.margin.start));
+        if latest < last {
+            (first, last) = (first.min(latest.mul_f64(0.9)), latest);
+        }
+        let point = match hint.filter(|hint| *hint < last) {
+            Some(hint) => spread(hint..last.min(hint + hint / 10), draw),
+            None => spread(first..last, draw),
+        };
         point.max(MIN_INTERVAL)
     }
 
-    /// How long a token is served: its lifetime, less what a request may take to arrive.
+    /// How long a token is served: its lifetime, less what a request may take to arrive. That is a
+    /// twentieth of the lifetime, but a second at least, since servers cut expiry to whole seconds,
+    /// and 5 s at most; and of a token that lives for less than 4 s a quarter.
     ///
     /// A shorter one than [`MIN_INTERVAL`] could not serve even the request that waited for it.
     fn usable_for(lifetime: Duration) -> Duration {
-        let flight = (lifetime / 20).min(MAX_FLIGHT);
+        if lifetime.is_zero() {
+            return Duration::ZERO;
+        }
+        let flight = lifetime.mul_f64(FLIGHT_SHARE).clamp(MIN_FLIGHT, MAX_FLIGHT).min(lifetime / 4);
         lifetime.saturating_sub(flight).max(MIN_INTERVAL)
-    }
-
-    /// Returns whether less is left of a token's life than any token is served for. A source of its
-    /// own gives no such token; another process may have stored it a while ago.
-    pub(crate) fn is_spent(token: &TokenSet) -> bool {
-        token.lifetime().is_some_and(|left| left < MIN_INTERVAL)
     }
 
     /// Until when a token is served that was asked for at `sent`, or `age` before that.
@@ -131,10 +178,16 @@ impl Policy {
         lifetime.map_or(pace, |lifetime| pace.min(lifetime / 20).max(MIN_PACE))
     }
 
+    /// The shortest pause after an error that needs an operator, and after a request of the server
+    /// to wait, while a token is held.
+    pub(crate) fn shortest_pause(&self, lifetime: Option<Duration>) -> Duration {
+        self.pace(lifetime) * 2
+    }
+
     /// How long to wait after the `failures`th failure in a row that may pass by itself.
     ///
-    /// `lifetime` is that of the last token. `left` is what is left of the current token's life: at least one more attempt is made
-    /// before it ends.
+    /// `lifetime` is that of the last token. `left` is what is left of the current token's life: at
+    /// least one more attempt is made before it ends.
     pub(crate) fn backoff(
         &self,
         failures: u32,
@@ -163,6 +216,12 @@ const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest pace, for tokens that live for seconds.
 const MIN_PACE: Duration = Duration::from_millis(100);
 
+/// The part of its lifetime for which a token is not served, since a request is under way.
+const FLIGHT_SHARE: f64 = 0.05;
+
+/// The shortest time that a request is taken to be under way, if the token lives for long enough.
+const MIN_FLIGHT: Duration = Duration::from_secs(1);
+
 /// The longest time that a request is taken to be under way.
 const MAX_FLIGHT: Duration = Duration::from_secs(5);
 
@@ -177,39 +236,76 @@ mod tests {
     }
 
     #[test]
-    fn a_margin_is_a_part_of_the_lifetime() {
+    fn f71_a_margin_is_a_part_of_the_lifetime_that_leaves_time_for_a_renewal() {
         let mut policy = Policy::default();
-        for margin in [0.0..0.0, 0.1..0.2, 0.5..0.999] {
+        for margin in [0.05..0.05, 0.1..0.2, 0.5..0.999] {
             policy.set_margin(margin.clone()).unwrap();
             assert_eq!(policy.margin, margin);
         }
-        for margin in [-0.1..0.2, 0.2..0.1, 0.5..1.0, 0.1..f64::NAN, f64::NAN..0.1] {
+        for margin in [0.0..0.0, 0.0..0.2, -0.1..0.2, 0.2..0.1, 0.5..1.0, 0.1..f64::NAN] {
             assert!(policy.set_margin(margin.clone()).is_err(), "{margin:?}");
         }
+        assert!(policy.set_margin(f64::NAN..0.1).is_err());
         assert_eq!(policy.margin, 0.5..0.999);
+        assert!(policy.set_max_margin(secs(3)).is_err());
+        policy.set_max_margin(secs(5)).unwrap();
+        assert_eq!(policy.max_margin, secs(5));
     }
 
     #[test]
     fn a_token_is_renewed_between_three_and_four_fifths_of_its_life() {
         let policy = Policy::default();
-        assert_eq!(policy.refresh_after(secs(1000), None, 0.0), secs(850));
-        assert_eq!(policy.refresh_after(secs(1000), None, 1.0), secs(750));
+        let point = |lifetime, draw| policy.refresh_after(secs(lifetime), None, draw);
+        assert_eq!((point(1000, 0.0), point(1000, 1.0)), (secs(750), secs(850)));
         // The margin is at most an hour.
-        assert_eq!(policy.refresh_after(secs(100 * 3600), None, 0.5), secs(99 * 3600));
+        assert_eq!(point(100 * 3600, 0.0), secs(99 * 3600));
+        assert_eq!(point(100 * 3600, 1.0), secs(99 * 3600 + 24 * 60));
+    }
+
+    // The margin lay inside the allowance for the flight: the token expired unrenewed.
+    #[test]
+    fn f71_every_token_is_renewed_before_it_goes_out_of_service() {
+        let mut policy = Policy::default();
+        for margin in [0.05..0.05, 0.15..0.25, 0.9..0.99] {
+            policy.set_margin(margin).unwrap();
+            for max_margin in [5, 60, 3600] {
+                policy.set_max_margin(secs(max_margin)).unwrap();
+                for lifetime in [1, 2, 3, 4, 5, 10, 20, 60, 300, 3600, 100 * 3600] {
+                    let lifetime = secs(lifetime);
+                    for hint in [None, Some(secs(1)), Some(lifetime / 2), Some(lifetime)] {
+                        for draw in [0.0, 0.5, 1.0] {
+                            let point = policy.refresh_after(lifetime, hint, draw);
+                            let left = Policy::usable_for(lifetime).checked_sub(point);
+                            let least = (lifetime / 8).min(secs(1));
+                            assert!(
+                                left.is_some_and(|left| left >= least) || point == MIN_INTERVAL,
+                                "{lifetime:?} {hint:?} {draw}: {point:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]
-    fn trs_08_the_servers_hint_is_the_refresh_point() {
+    fn trs_08_the_servers_hint_is_the_earliest_refresh_point() {
         let policy = Policy::default();
-        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 0.5), secs(400));
-        assert_eq!(policy.refresh_after(secs(1000), Some(secs(1000)), 0.0), secs(850));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 0.0), secs(400));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(400)), 1.0), secs(440));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(800)), 1.0), secs(850));
+        assert_eq!(policy.refresh_after(secs(1000), Some(secs(1000)), 1.0), secs(850));
     }
 
     #[test]
-    fn trs_06_the_flight_allowance_is_a_part_of_the_lifetime() {
+    fn trs_06_the_flight_allowance_is_a_part_of_the_lifetime_and_a_second_at_least() {
         assert_eq!(Policy::usable_for(secs(3600)), secs(3595));
-        assert_eq!(Policy::usable_for(secs(20)), secs(19));
-        assert_eq!(Policy::usable_for(Duration::ZERO), MIN_INTERVAL);
+        assert_eq!(Policy::usable_for(secs(40)), secs(38));
+        assert_eq!(Policy::usable_for(secs(10)), secs(9));
+        assert_eq!(Policy::usable_for(secs(4)), secs(3));
+        assert_eq!(Policy::usable_for(secs(2)), Duration::from_millis(1500));
+        assert_eq!(Policy::usable_for(Duration::from_nanos(1)), MIN_INTERVAL);
+        assert_eq!(Policy::usable_for(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
@@ -240,19 +336,30 @@ mod tests {
         assert_eq!(pauses, [60, 120, 240, 480, 600, 600]);
     }
 
-    /// A thousand replicas that start together do not refresh together.
+    /// A thousand replicas that start together do not refresh together, whatever sets the time.
     #[test]
     fn f30_refreshes_of_many_replicas_are_spread() {
         let policy = Policy::default();
-        let mut random = fastrand::Rng::with_seed(30);
-        let mut per_second = std::collections::HashMap::new();
-        for _ in 0..1000 {
-            let point = policy.refresh_after(secs(3600), None, random.f64());
-            *per_second.entry(point.as_secs()).or_insert(0) += 1;
+        // The window is a tenth of the lifetime, or of the one of which an hour is the margin, or of
+        // the server's hint.
+        for (lifetime, hint, window) in [
+            (3600, None, 360.0),
+            (3600, Some(1800), 180.0),
+            (24 * 3600, Some(12 * 3600), 4320.0),
+            (24 * 3600, None, 1440.0),
+        ] {
+            let mut random = fastrand::Rng::with_seed(30);
+            let mut per_second = std::collections::HashMap::new();
+            for _ in 0..1000 {
+                let point = policy.refresh_after(secs(lifetime), hint.map(secs), random.f64());
+                *per_second.entry(point.as_secs()).or_insert(0) += 1;
+            }
+            let mean: f64 = 1000.0 / window;
+            let peak = per_second.values().max().copied().unwrap_or_default();
+            assert!(
+                f64::from(peak) <= (4.0 * mean).max(6.0),
+                "{lifetime}: {peak}, {mean} on average"
+            );
         }
-        // The window is a tenth of the lifetime: 360 seconds.
-        let mean = 1000.0 / 360.0;
-        let peak = per_second.values().max().copied().unwrap_or_default();
-        assert!(f64::from(peak) <= 4.0 * mean, "{peak} in one second, {mean} on average");
     }
 }

@@ -16,17 +16,18 @@ use super::{
     begun::Begun,
     fetch::{Fetch, revoke},
     listen::Listening,
-    plan::{Facts, Held, Plan, plan},
-    policy::{Policy, Schedule},
+    plan::{Facts, Held, Plan, next_attempt, plan},
+    policy::Schedule,
+    setbacks::{Pause, Remains, Setbacks},
     shared::{Published, Shared},
     status::State,
 };
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     slot::Entry,
     source::{DynTokenSource, FetchContext, StepUp},
-    time::{Clock, Moment, instant_in},
+    time::{Clock, Moment, believed, instant_in, timers},
     token::TokenSet,
 };
 
@@ -69,7 +70,7 @@ struct Running(Arc<Shared>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.end();
     }
 }
 
@@ -87,9 +88,7 @@ struct Task<'a> {
     on_trial: Option<(Begun, Schedule)>,
     lifetime: Option<Duration>,
     facts: Facts,
-    failures: u32,
-    /// How many of them in a row need somebody to mend something.
-    refusals: u32,
+    setbacks: Setbacks,
     random: fastrand::Rng,
 }
 
@@ -103,6 +102,7 @@ impl<'a> Task<'a> {
             step_up: false,
             renew: false,
             paused_until: None,
+            asked_until: None,
             not_before: None,
         };
         Self {
@@ -116,14 +116,18 @@ impl<'a> Task<'a> {
             on_trial: None,
             lifetime: None,
             facts,
-            failures: 0,
-            refusals: 0,
+            setbacks: Setbacks::default(),
             random: fastrand::Rng::new(),
         }
     }
 
     async fn run(mut self) {
+        if let Err(missing) = timers() {
+            let message = format!("the token refresher cannot run {}", missing.as_str());
+            return self.shared.close(Error::new(ErrorKind::Shutdown, message));
+        }
         let mut revoke = loop {
+            self.shared.note_look();
             let asked = self.shared.take_requests();
             if asked.end {
                 break asked.revoke;
@@ -134,6 +138,10 @@ impl<'a> Task<'a> {
                 // Fresh -> Rejected: whoever reported it has emptied the slot.
                 self.facts.held = None;
                 self.facts.missing = FetchReason::Rejected;
+                if !self.shared.status.borrow().grant_has_ended() {
+                    // It was meant for a renewal, while there was a token.
+                    self.facts.paused_until = None;
+                }
                 self.listening.pause();
             }
             // Not while a fetch is under way, which renews it as well.
@@ -144,8 +152,11 @@ impl<'a> Task<'a> {
             }
             self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
-            if let Some(held) = &mut self.facts.held {
-                held.notice_jump(now, self.random.f64());
+            if let Some(held) = &mut self.facts.held
+                && held.notice_jump(now, self.random.f64())
+                && let Some(entry) = self.shared.slot.peek()
+            {
+                self.shared.slot.restamp(&entry);
             }
             match plan(now, &self.facts) {
                 Plan::Expire(epoch) => self.expire(epoch),
@@ -154,6 +165,7 @@ impl<'a> Task<'a> {
             }
         };
         self.listening.pause();
+        self.shared.close(ended());
         // A fetch under way is finished: it may have rotated a refresh token. If the runtime or
         // the deadline ends it first, nothing more can be done.
         if let Some(fetch) = &mut self.fetch
@@ -169,7 +181,6 @@ impl<'a> Task<'a> {
 
     /// Revokes the last tokens. They are out of service before, whatever becomes of the call.
     async fn revoke(mut self, asked: Vec<oneshot::Sender<Result<(), Error>>>) {
-        self.shared.stop();
         let cx = FetchContext {
             previous: self.previous.take(),
             reason: FetchReason::Requested,
@@ -188,7 +199,7 @@ impl<'a> Task<'a> {
     /// Waits for whatever comes first: a fetch that ends, a token that somebody else obtained, a
     /// request, or the time to look again.
     async fn idle(&mut self, now: Moment, time: Duration) {
-        self.tell_next_attempt(now, time);
+        self.tell_next_attempt(now);
         self.listen();
         match next(self.fetch.as_mut(), &mut self.listening, self.shared, time).await {
             Some(Next::Fetched(outcome)) => self.fetched(outcome),
@@ -222,9 +233,12 @@ impl<'a> Task<'a> {
         let published = match outcome {
             // It may be the one that was refused.
             Ok(token) if known == Some(token.access_token()) => Ok(None),
-            // It has expired since it was stored, or is about to.
-            Ok(token) if Policy::is_spent(&token) => Ok(None),
-            Ok(token) => self.publish(Begun::now(FetchReason::Renewed, &*self.clock), token),
+            Ok(token) => {
+                let begun = Begun::now(FetchReason::Renewed, &*self.clock);
+                let schedule = self.shared.policy.schedule(&token, &begun, 0.0);
+                // It has expired since it was stored, or is about to.
+                if schedule.is_spent(begun.moment) { Ok(None) } else { self.publish(begun, token) }
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = published {
@@ -270,7 +284,10 @@ impl<'a> Task<'a> {
         self.facts.fetching = true;
         self.facts.requested = false;
         self.facts.renew = false;
-        self.facts.not_before = Some(now.after(self.shared.policy.pace(self.lifetime)));
+        let pace = self.shared.policy.pace(self.lifetime);
+        // Who asks again and again is no reason to ask the server more often than once a second.
+        let pace = if reason == FetchReason::Requested { pace.max(SECOND) } else { pace };
+        self.facts.not_before = Some(now.after(pace));
         self.shared.sink.emit(&Event::Fetching { reason });
         let step_up = self.shared.step_ups().begin(reason == FetchReason::StepUp);
         self.fetch = Some(Fetch::start(
@@ -290,6 +307,8 @@ impl<'a> Task<'a> {
                 status.state = State::Due;
             }
             status.fetching = true;
+            status.replacing = false;
+            status.next_attempt = None;
             status.started += 1;
         });
     }
@@ -305,6 +324,7 @@ impl<'a> Task<'a> {
         let token = Arc::new(token);
         // Kept even if it cannot be published: the refresh token in it may be the only live one.
         self.previous = Some(token.clone());
+        schedule.check_alive(self.clock.now())?;
         match self.shared.publish(&token, &schedule, begun.reason)? {
             Published::InService(entry) => {
                 self.on_trial = None;
@@ -330,18 +350,23 @@ impl<'a> Task<'a> {
     fn hold(&mut self, begun: Begun, schedule: Schedule, entry: &Entry) {
         let Schedule { lifetime, sent, refresh_after, expires } = schedule;
         let (now, instant) = (self.clock.now(), Instant::now());
-        let refresh = sent.after(refresh_after);
+        let refresh = believed(&*self.clock, sent.after(refresh_after));
+        let expires = believed(&*self.clock, expires);
         let epoch = entry.epoch();
         self.facts.held = Some(Held { epoch, refresh, expires, baseline: now });
         // The renewal may have waited while another process obtained this token.
         self.facts.renew = false;
         self.facts.missing = FetchReason::Expired;
         self.facts.paused_until = None;
+        self.facts.asked_until = None;
         self.lifetime = Some(lifetime);
-        self.failures = 0;
-        self.refusals = 0;
+        self.setbacks = Setbacks::default();
         self.shared.status.send_modify(|status| {
-            status.state = State::Fresh;
+            // It may have been refused, and taken out, since it was published.
+            let in_service = self.shared.slot.peek().is_some_and(|entry| entry.epoch() == epoch);
+            if in_service {
+                status.state = State::Fresh;
+            }
             status.epoch = epoch;
             status.obtained_at = Some(entry.validity().obtained);
             status.expires_at = Some(instant + expires.remaining(now));
@@ -376,7 +401,7 @@ impl<'a> Task<'a> {
         self.shared.sink.emit(&Event::Failed {
             reason: FetchReason::StepUp,
             error,
-            failures: self.failures,
+            failures: self.setbacks.count(),
             retry_in: held.map_or(Duration::ZERO, |held| held.refresh.remaining(now)),
             holds_token: held.is_some(),
             took: fetch.begun.started.elapsed(),
@@ -386,58 +411,46 @@ impl<'a> Task<'a> {
     /// Notes a failure, and plans the next attempt: after `pause`, or else after a back-off.
     fn fail(&mut self, fetch: &Fetch, error: &Error, pause: Option<Duration>) {
         let now = self.clock.now();
-        self.failures = self.failures.saturating_add(1);
-        self.refusals = if error.is_retryable() { 0 } else { self.refusals.saturating_add(1) };
         let left = self.facts.held.map_or(Duration::ZERO, |held| held.expires.remaining(now));
-        let policy = &self.shared.policy;
-        let draw = self.random.f64();
-        let pause = pause.unwrap_or_else(|| match self.refusals {
-            0 => policy.backoff(self.failures, self.lifetime, left, draw),
-            refusals => policy.slow_backoff(refusals, draw),
-        });
+        let remains = Remains { lifetime: self.lifetime, left };
+        let pause = match pause {
+            Some(pause) => self.setbacks.note(pause),
+            None => self.setbacks.fail(error, remains, &self.shared.policy, self.random.f64()),
+        };
+        let Pause { pause, asked } = pause;
         self.facts.paused_until = Some(now.after(pause));
+        self.facts.asked_until = (!asked.is_zero()).then(|| now.after(asked));
         if let Some(held) = self.facts.held.as_mut().filter(|_| error.is_retryable()) {
             // Due from now on, also if the fetch was only asked for: the answer that was lost may
             // have replaced the refresh token, and a server takes the old one for a while at most.
             held.refresh = now;
         }
-        let asked = error
-            .retry_at()
-            .map(|at| at.saturating_duration_since(Instant::now()).min(MAX_RETRY_AFTER));
-        if let Some(asked) = asked {
-            let pace = policy.pace(self.lifetime);
-            self.facts.not_before = Some(now.after(asked.max(pace)));
-        }
-        let retry_in = asked.unwrap_or_default().max(pause);
+        let failures = self.setbacks.count();
         let holds_token = !left.is_zero();
+        let next = next_attempt(now, &self.facts).unwrap_or_default();
         self.shared.status.send_modify(|status| {
-            if !holds_token && !error.is_retryable() {
+            if !holds_token && error.fails_at_once() {
                 status.state = State::Failed;
             }
-            status.fetching = false;
+            (status.fetching, status.replacing) = (false, false);
             status.finished += 1;
-            status.failures = self.failures;
+            status.failures = failures;
             status.error = Some(error.clone());
+            status.next_attempt = Some(instant_in(next));
         });
         self.shared.sink.emit(&Event::Failed {
             reason: fetch.begun.reason,
             error,
-            failures: self.failures,
-            retry_in,
+            failures,
+            retry_in: next,
             holds_token,
             took: fetch.begun.started.elapsed(),
         });
     }
 
     /// The status says when the next attempt is made; it is sent only when that has changed.
-    fn tell_next_attempt(&self, now: Moment, time: Duration) {
-        let next = match self.facts.held {
-            _ if self.facts.fetching => None,
-            Some(held) if self.facts.paused_until.is_none() => {
-                Some(instant_in(held.refresh.remaining(now)))
-            }
-            _ => Some(instant_in(time)),
-        };
+    fn tell_next_attempt(&self, now: Moment) {
+        let next = next_attempt(now, &self.facts).map(instant_in);
         self.shared.status.send_if_modified(|status| {
             let close = |a: Instant, b: Instant| {
                 a.max(b).saturating_duration_since(a.min(b)) < Duration::from_millis(50)
@@ -485,5 +498,13 @@ async fn next(
     timeout(time, first).await.ok()
 }
 
-/// Longer than this, no server can have meant.
-pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The error of requests once the refresher has ended.
+pub(super) fn ended() -> Error {
+    Error::new(
+        ErrorKind::Shutdown,
+        "the token refresher has ended: it was shut down, or its runtime is gone",
+    )
+}
+
+/// How far apart fetches are that were asked for.
+const SECOND: Duration = Duration::from_secs(1);

@@ -8,13 +8,13 @@ use std::{
 };
 
 use tokio::{
-    runtime::Handle,
     sync::{Notify, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
 use super::{
     policy::{Policy, Schedule},
+    refresher::ended,
     refusal::Refusal,
     rejections::{Act, Claim, Judgement, Rejection, Rejections, TrialUse},
     status::{State, Status},
@@ -25,6 +25,7 @@ use crate::{
     observe::{Event, FetchReason, Sink, Wait},
     slot::{Entry, Slot, Validity},
     source::StepUp,
+    time::timers,
     token::TokenSet,
 };
 
@@ -57,6 +58,8 @@ pub(super) struct Inbox {
     /// Who wants the tokens revoked at the end, and to know what became of it.
     pub(super) revoke: Vec<oneshot::Sender<Result<(), Error>>>,
     rejections: Rejections,
+    /// Whether no token is put into service any more.
+    closed: bool,
 }
 
 /// What became of a token that the source gave.
@@ -85,14 +88,35 @@ impl Shared {
     /// Takes what the refresher is asked to do.
     pub(super) fn take_requests(&self) -> Inbox {
         let mut inbox = self.inbox();
-        let rejections = mem::take(&mut inbox.rejections);
-        mem::replace(&mut *inbox, Inbox { rejections, ..Inbox::default() })
+        let (rejections, closed) = (mem::take(&mut inbox.rejections), inbox.closed);
+        mem::replace(&mut *inbox, Inbox { rejections, closed, ..Inbox::default() })
+    }
+
+    /// Notes that the refresher looks at what there is to do.
+    pub(super) fn note_look(&self) {
+        self.status.send_if_modified(|status| {
+            status.looked = Some(Instant::now());
+            false
+        });
+    }
+
+    /// The status of this moment: requests do not see what is told a moment later.
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.status.borrow().clone();
+        status.correct(self.slot.newer_than(0).is_some());
+        status
     }
 
     /// Asks the refresher to do something.
     pub(super) fn request(&self, what: impl FnOnce(&mut Inbox)) {
         what(&mut self.inbox());
         self.wake.notify_one();
+    }
+
+    /// Asks the refresher to end. No token is served from here on.
+    pub(super) fn request_end(&self) {
+        self.request(|inbox| inbox.end = true);
+        self.close(ended());
     }
 
     /// Asks the refresher to end and to revoke the tokens. The answer never comes if it has ended.
@@ -102,8 +126,9 @@ impl Shared {
             inbox.end = true;
             inbox.revoke.push(sender);
         });
+        self.close(ended());
         // Afterwards: either this sees the end, or the end sees what was asked.
-        if self.status.borrow().state == State::Stopped {
+        if self.status.borrow().ended {
             self.inbox().revoke.clear();
         }
         receiver
@@ -126,6 +151,9 @@ impl Shared {
         let now = Instant::now();
         // So that the token that is there is not taken out meanwhile.
         let mut inbox = self.inbox();
+        if inbox.closed {
+            return Err(ended());
+        }
         let expires = schedule.expires;
         let same = self.slot.holding(token).filter(|_| reason != FetchReason::StepUp);
         let (epoch, obtained) = same.unwrap_or_else(|| (self.slot.last_epoch() + 1, now));
@@ -165,7 +193,14 @@ impl Shared {
             }
             Some(Act::Replace) => {
                 inbox.rejected = Some(epoch);
-                self.status.send_modify(|status| status.lose_token(State::Rejected));
+                self.status.send_modify(|status| {
+                    if status.grant_has_ended() {
+                        status.lose_token(State::Rejected);
+                    } else {
+                        status.state = State::Rejected;
+                        status.replacing = !status.fetching;
+                    }
+                });
                 Event::Rejected { epoch }
             }
             Some(Act::Renew) => {
@@ -257,13 +292,19 @@ impl Shared {
         deadline: Instant,
         trial: TrialUse,
     ) -> Result<Arc<Entry>, Error> {
-        if let Some(entry) = self.slot.newer_than(after) {
+        if let Some((entry, restamped)) = self.slot.find(after) {
+            if restamped {
+                // The wall clock was set: the token is renewed for it.
+                self.wake.notify_one();
+            }
             return Ok(entry);
         }
         can_wait()?;
         let wait = Wait::begin(|event: &Event<'_>| self.sink.emit(event));
-        let _place = self.take_place()?;
-        let outcome = self.wait_for_change(after, deadline, trial).await;
+        let outcome = match self.take_place() {
+            Ok(_place) => self.wait_for_change(after, deadline, trial).await,
+            Err(error) => Err(error),
+        };
         wait.end(outcome.is_ok());
         outcome
     }
@@ -275,11 +316,15 @@ impl Shared {
         trial: TrialUse,
     ) -> Result<Arc<Entry>, Error> {
         let mut status = self.status.subscribe();
+        let began = Instant::now();
         // The refresher may not know yet that the token is gone: timers stand still while a
         // machine sleeps.
         self.wake.notify_one();
         loop {
-            let refusal = status.borrow_and_update().refusal(deadline).cloned();
+            let refusal = {
+                let status = status.borrow_and_update();
+                status.refusal(deadline).map(|error| status.with_next_attempt(error.clone()))
+            };
             // After the status: a token that is published is published before it.
             if let Some(entry) = self.slot.newer_than(after) {
                 return Ok(entry);
@@ -303,62 +348,78 @@ impl Shared {
                 }
             }
             if timeout_at(until, status.changed()).await.is_err() && Instant::now() >= deadline {
-                let error = Error::new(ErrorKind::Timeout, "no token was obtained in time");
-                let cause = status.borrow().error.clone();
-                return Err(match cause {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                });
+                return Err(in_vain(&status.borrow(), began));
             }
         }
     }
 
     /// Waits until a fetch that starts after this call has ended.
     pub(super) async fn refreshed(&self, deadline: Instant) -> Result<Arc<Entry>, Error> {
-        let mut status = self.status.subscribe();
+        can_wait()?;
+        let place = self.take_place()?;
+        let (mut status, began) = (self.status.subscribe(), Instant::now());
         // Read before asking: a fetch that is under way now may not have seen what changed.
         let started = status.borrow_and_update().started;
         self.request(|inbox| inbox.refresh = true);
         loop {
-            let (ended, error, blocked) = {
+            let (has_ended, error) = {
                 let status = status.borrow_and_update();
-                let error = status.error.clone();
                 let stopped = status.state == State::Stopped;
-                let blocked = error.as_ref().and_then(Error::retry_at);
-                (status.finished > started || stopped, error, blocked)
+                (status.finished > started || stopped, status.error.clone())
             };
             match error {
-                // What the server asked for is kept, and the caller told so at once.
-                Some(error) if ended || blocked.is_some_and(|at| at > Instant::now()) => {
-                    return Err(error);
+                _ if !has_ended => {}
+                Some(error) => return Err(status.borrow().with_next_attempt(error)),
+                None => {
+                    drop(place);
+                    return self.wait(0, deadline, TrialUse::Leave).await;
                 }
-                None if ended => return self.wait(0, deadline, TrialUse::Leave).await,
-                _ => {}
             }
             if timeout_at(deadline, status.changed()).await.is_err() {
-                return Err(Error::new(ErrorKind::Timeout, "the refresh did not end in time"));
+                return Err(in_vain(&status.borrow(), began));
             }
         }
     }
 
-    /// Marks the end: no token is served from here on, and nobody waits for one.
-    pub(super) fn stop(&self) {
-        if self.status.borrow().state == State::Stopped {
-            return;
+    /// Waits for a step-up that was asked for, and then for its token.
+    pub(super) async fn stepped_up(
+        &self,
+        stepping_up: SteppingUp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<Arc<Entry>, Error> {
+        let place = self.take_place()?;
+        stepping_up.ended(deadline).await?;
+        drop(place);
+        self.wait(epoch, deadline, TrialUse::Leave).await
+    }
+
+    /// Takes the token out of service for good: who asks for one gets this error from here on.
+    pub(super) fn close(&self, error: Error) {
+        {
+            let mut inbox = self.inbox();
+            if mem::replace(&mut inbox.closed, true) {
+                return;
+            }
+            self.slot.clear();
         }
-        self.slot.clear();
         self.step_ups().close();
         self.status.send_modify(|status| {
             status.state = State::Stopped;
-            status.fetching = false;
             status.next_attempt = None;
-            status.error = Some(Error::new(
-                ErrorKind::Shutdown,
-                "the token refresher has ended: it was shut down, or its runtime is gone",
-            ));
+            status.error = Some(error);
+        });
+        self.sink.emit(&Event::Stopped);
+    }
+
+    /// Marks the end of the refresher.
+    pub(super) fn end(&self) {
+        self.close(ended());
+        self.status.send_modify(|status| {
+            status.fetching = false;
+            status.ended = true;
         });
         self.inbox().revoke.clear();
-        self.sink.emit(&Event::Stopped);
     }
 
     fn take_place(&self) -> Result<Place<'_>, Error> {
@@ -380,15 +441,27 @@ pub(crate) fn kept() -> Error {
     Error::new(ErrorKind::UnusableToken, "the renewal gave no newer token")
 }
 
-/// Whether there can be timers here: outside of a runtime they would panic.
+/// Whether there can be timers here: where there cannot, they would panic.
 pub(crate) fn can_wait() -> Result<(), Error> {
-    match Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::new(
-            ErrorKind::Timeout,
-            "there is no token at hand, and it can be waited for in a tokio runtime only",
-        )),
-    }
+    timers().map_err(|missing| {
+        let message = format!("a token cannot be waited for {}", missing.as_str());
+        Error::new(ErrorKind::Timeout, message)
+    })
+}
+
+/// The error of a wait that began then and was in vain.
+fn in_vain(status: &Status, began: Instant) -> Error {
+    // It was woken when the wait began.
+    let message = if status.looked.is_some_and(|looked| looked >= began) || status.fetching {
+        "no token was obtained in time"
+    } else {
+        "no token was obtained in time: the token refresher does not run; is its runtime polled?"
+    };
+    let error = Error::new(ErrorKind::Timeout, message);
+    status.with_next_attempt(match status.error.clone() {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    })
 }
 
 /// A place among those that wait, given back on drop.

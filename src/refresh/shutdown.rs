@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{shared::Shared, status::State};
+use super::shared::{Shared, can_wait};
 use crate::error::{Error, ErrorKind};
 
 /// Ends a refresher, by [`TokenHandle::shutdown`](super::TokenHandle::shutdown).
@@ -33,7 +33,8 @@ impl<'a> Shutdown<'a> {
     /// Whatever kept a token from being revoked; both are tried, and the first error is returned.
     /// Here they are forgotten all the same, but they live on at the server until they expire.
     /// [`ErrorKind::Configuration`] when the source cannot revoke, [`ErrorKind::Shutdown`] when the
-    /// refresher had ended before.
+    /// refresher had ended before. Outside of a tokio runtime with timers, [`ErrorKind::Timeout`] at
+    /// once: the refresher ends and revokes, but its end cannot be waited for.
     ///
     /// # Cancellation
     ///
@@ -42,6 +43,7 @@ impl<'a> Shutdown<'a> {
     /// [RFC 7009]: https://www.rfc-editor.org/rfc/rfc7009
     pub async fn revoke(self) -> Result<(), Error> {
         let outcome = self.shared.request_revocation();
+        can_wait()?;
         // First a fetch that is under way, and then the calls, each within such a time.
         let bound = self.shared.policy.fetch_timeout.saturating_mul(3);
         match timeout(bound, outcome).await {
@@ -69,10 +71,13 @@ impl Future for Shutdown<'_> {
 
 async fn end(shared: &Shared) {
     let mut status = shared.status.subscribe();
-    shared.request(|inbox| inbox.end = true);
-    let stopped = status.wait_for(|status| status.state == State::Stopped);
+    shared.request_end();
+    if can_wait().is_err() {
+        return;
+    }
+    let ended = status.wait_for(|status| status.ended);
     // Bounded, for a refresher that nobody runs.
-    let _ = timeout(shared.policy.fetch_timeout, stopped).await;
+    let _ = timeout(shared.policy.fetch_timeout, ended).await;
 }
 
 impl fmt::Debug for Shutdown<'_> {

@@ -1,6 +1,7 @@
 use tokio::time::Instant;
 
-use crate::error::Error;
+use super::plan::HEARTBEAT;
+use crate::error::{Error, ErrorKind};
 
 /// Where a token is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,12 @@ pub struct Status {
     /// How many fetches were started, and how many have ended.
     pub(crate) started: u64,
     pub(crate) finished: u64,
+    /// Whether a fetch is about to start, because a server has refused the token.
+    pub(crate) replacing: bool,
+    /// When the refresher last looked at what there is to do.
+    pub(crate) looked: Option<Instant>,
+    /// Whether the refresher has ended, after a fetch that was under way.
+    pub(crate) ended: bool,
 }
 
 impl Status {
@@ -52,6 +59,9 @@ impl Status {
             error: None,
             started: 0,
             finished: 0,
+            replacing: false,
+            looked: None,
+            ended: false,
         }
     }
 
@@ -60,7 +70,8 @@ impl Status {
         self.state
     }
 
-    /// Whether there is a token that requests can use.
+    /// Whether there is a token that requests can use: with it, a request that starts now does not
+    /// wait.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Fresh | State::Due)
     }
@@ -80,7 +91,16 @@ impl Status {
         self.expires_at
     }
 
-    /// When the next attempt is made, unless one is under way.
+    /// Whether the refresher runs. It looks at the clocks every 30 s at least; if it has not done so
+    /// for a minute, its runtime is not polled, or starves, and no token is obtained or renewed.
+    /// Before its first look, and after its end, it does not run.
+    pub fn is_running(&self) -> bool {
+        let looked = |at: Instant| at.elapsed() < HEARTBEAT * 2;
+        self.state != State::Stopped && self.looked.is_some_and(looked)
+    }
+
+    /// When the next attempt is made, unless one is under way. A call of
+    /// [`refresh()`](crate::TokenHandle::refresh), a refused token and a step-up may bring it forward.
     pub fn next_attempt(&self) -> Option<Instant> {
         self.next_attempt
     }
@@ -102,17 +122,47 @@ impl Status {
 
     /// The token is gone. What kept another one from being had may be there already.
     pub(crate) fn lose_token(&mut self, state: State) {
-        let hopeless = self.error.as_ref().is_some_and(|error| !error.is_retryable());
+        let hopeless = self.error.as_ref().is_some_and(Error::fails_at_once);
         self.state = if hopeless { State::Failed } else { state };
+    }
+
+    /// Whether the grant has ended: only a new one can help, and no attempt before there is one.
+    pub(crate) fn grant_has_ended(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::InvalidGrant)
+    }
+
+    /// Corrects what a moment ago was true of the token in service: `good` says whether there is
+    /// one now.
+    pub(crate) fn correct(&mut self, good: bool) {
+        match self.state {
+            State::Fresh | State::Due if !good => self.lose_token(State::Expired),
+            State::Empty | State::Expired | State::Rejected | State::Failed if good => {
+                self.state = State::Fresh;
+            }
+            _ => {}
+        }
     }
 
     /// The error that a request without a token gets at once, if it should not wait until
     /// `deadline`.
     pub(crate) fn refusal(&self, deadline: Instant) -> Option<&Error> {
         let error = self.error.as_ref()?;
+        if self.state == State::Stopped {
+            return Some(error);
+        }
         // A failure that may pass is waited out, up to the caller's own bound, unless the
         // authorization server has asked for a longer time without requests.
-        let hopeless = !error.is_retryable() || error.retry_at().is_some_and(|at| at > deadline);
-        (self.state == State::Stopped || (hopeless && !self.fetching)).then_some(error)
+        let too_late = error.retry_at().is_some_and(|at| at > deadline);
+        let hopeless = too_late || (error.fails_at_once() && !self.replacing);
+        (hopeless && !self.fetching).then_some(error)
+    }
+
+    /// An error that ends a wait, with when the next attempt is made.
+    pub(crate) fn with_next_attempt(&self, error: Error) -> Error {
+        let at = self.next_attempt.filter(|at| *at > Instant::now());
+        match at {
+            Some(at) if error.retry_at().is_none_or(|asked| asked < at) => error.with_retry_at(at),
+            _ => error,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -14,7 +14,11 @@ use tokio::time::Instant;
 #[cfg(feature = "pool")]
 use super::header::single_header;
 use super::{Entry, Validity, header::header_copies};
-use crate::{error::Error, time::Clock, token::TokenSet};
+use crate::{
+    error::Error,
+    time::{Clock, Moment, believed},
+    token::TokenSet,
+};
 
 /// The current token of one handle, or none.
 ///
@@ -50,9 +54,38 @@ impl Slot {
 
     /// The current token, if it is good and newer than `after`.
     pub(crate) fn newer_than(&self, after: u64) -> Option<Arc<Entry>> {
+        self.find(after).map(|(entry, _)| entry)
+    }
+
+    /// As [`newer_than`](Self::newer_than), and whether the entry had to be
+    /// [restamped](Self::restamp).
+    pub(crate) fn find(&self, after: u64) -> Option<(Arc<Entry>, bool)> {
         let current = self.current.load();
-        self.good(&current).filter(|entry| entry.epoch() > after)?;
-        Guard::into_inner(current)
+        let entry = current.as_deref().filter(|entry| entry.epoch() > after)?;
+        let good = self.good(&current).is_some();
+        if !good && !self.restamp(entry) {
+            return None;
+        }
+        Some((Guard::into_inner(current)?, !good))
+    }
+
+    /// Sets the wall time at which an entry expires anew, by boot time: the wall clock may have been
+    /// set. `false` if the entry's time is over.
+    pub(crate) fn restamp(&self, entry: &Entry) -> bool {
+        let now = self.clock.now();
+        let left = self.left(entry, now);
+        if entry.slot != self.number || left.is_zero() {
+            return false;
+        }
+        if self.clock.boot_counts_sleep() {
+            entry.serve_until(now.after(left).wall);
+        }
+        true
+    }
+
+    /// How much of its time an entry has left, as far as the clocks are believed.
+    fn left(&self, entry: &Entry, now: Moment) -> Duration {
+        believed(&*self.clock, entry.validity().expires).remaining(now)
     }
 
     /// What time it is, a few milliseconds late at most.
@@ -110,7 +143,7 @@ impl Slot {
 
     /// Returns whether an entry that is out of service could be put into it: it has not expired.
     pub(crate) fn may_hold(&self, entry: &Entry) -> bool {
-        !entry.validity().expires.remaining(self.clock.now()).is_zero()
+        !self.left(entry, self.clock.now()).is_zero()
     }
 
     /// The slot's number: no other slot of this process has it.
@@ -147,9 +180,9 @@ impl Slot {
         // could return under load.
         //
         // The refresher takes an expired entry out in time. The clock catches what the refresher
-        // cannot: a machine that slept, a runtime that starves. It can only shorten a token's life.
-        let good =
-            entry.slot == self.number && self.clock.coarse_wall() < entry.validity().expires.wall;
+        // cannot: a machine that slept, a runtime that starves. It can only shorten a token's life;
+        // if the wall clock was set, whoever waits for a token sees it and restamps the entry.
+        let good = entry.slot == self.number && !entry.is_over(self.clock.coarse_wall());
         good.then_some(entry)
     }
 }

@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -17,10 +24,13 @@ pub(crate) struct Validity {
     pub(crate) expires: Moment,
 }
 
-/// A token as requests see it. It is never changed, only replaced.
+/// A token as requests see it. It is never changed, only replaced; but for the wall time of its end,
+/// when the wall clock was set.
 pub(crate) struct Entry {
     pub(super) slot: u64,
     epoch: u64,
+    /// Until when the wall clock lets it be served: nanoseconds since 1970.
+    served_until: AtomicU64,
     validity: Validity,
     headers: Box<[HeaderValue]>,
     token: Arc<TokenSet>,
@@ -44,6 +54,7 @@ impl Entry {
         Self {
             slot,
             epoch,
+            served_until: AtomicU64::new(nanoseconds(validity.expires.wall)),
             validity,
             headers,
             #[cfg(feature = "dpop")]
@@ -78,6 +89,17 @@ impl Entry {
         self.epoch
     }
 
+    /// Whether the token's time is over by this wall clock.
+    #[inline]
+    pub(super) fn is_over(&self, wall: SystemTime) -> bool {
+        nanoseconds(wall) >= self.served_until.load(Ordering::Relaxed)
+    }
+
+    /// Sets until when the wall clock lets the token be served: it was set, and another clock knows.
+    pub(super) fn serve_until(&self, wall: SystemTime) {
+        self.served_until.store(nanoseconds(wall), Ordering::Relaxed);
+    }
+
     pub(crate) fn validity(&self) -> Validity {
         self.validity
     }
@@ -98,4 +120,11 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("epoch", &self.epoch).finish_non_exhaustive()
     }
+}
+
+/// Since 1970, up to the year 2554.
+#[inline]
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
 }

@@ -152,7 +152,7 @@ impl Record {
                 set = set.with_scopes(scopes);
             }
             if let Some(lifetime) = duration("lifetime_ms") {
-                set = set.with_lifetime(lifetime);
+                set = set.with_time_left(lifetime);
             }
             if let Some(refresh_in) = duration("refresh_in_ms") {
                 set = set.with_refresh_in(refresh_in);
@@ -259,22 +259,23 @@ impl Tokens {
         Some(expires_at.duration_since(now).unwrap_or_default().min(lifetime))
     }
 
-    /// The token set as it is to be used from now on.
+    /// The token set as it is to be used from now on: it was asked for as long ago as the record says.
     pub(super) fn adopted(&self, now: SystemTime) -> TokenSet {
         let (set, instant) = (TokenSet::clone(&self.set), Instant::now());
-        let Some((left, lifetime)) = self.left(now).zip(set.lifetime()) else {
+        let age = match self.left(now).zip(set.lifetime()) {
+            Some((left, lifetime)) => lifetime.saturating_sub(left),
             // Whoever assumes a lifetime counts it from when the token was asked for.
-            let age = self.obtained_at.and_then(|at| now.duration_since(at).ok());
-            let sent_at = instant.checked_sub(age.unwrap_or_default());
-            return set.with_sent_at(sent_at.unwrap_or(instant));
+            None => self.obtained_at.and_then(|at| now.duration_since(at).ok()).unwrap_or_default(),
         };
-        let set = set.with_sent_at(instant);
-        let age = lifetime.saturating_sub(left);
-        match set.refresh_in() {
-            Some(hint) => set.with_refresh_in(hint.saturating_sub(age)),
-            None => set,
+        if let Some(sent_at) = instant.checked_sub(age) {
+            return set.with_sent_at(sent_at);
         }
-        .with_lifetime(left)
+        // The machine has not been up for as long.
+        let refresh_in = set.refresh_in().map(|hint| hint.saturating_sub(age));
+        let left = set.lifetime().map(|lifetime| lifetime.saturating_sub(age));
+        let set = set.with_sent_at(instant);
+        let set = left.into_iter().fold(set, TokenSet::with_time_left);
+        refresh_in.into_iter().fold(set, TokenSet::with_refresh_in)
     }
 }
 

@@ -33,6 +33,11 @@ impl Moment {
         }
     }
 
+    /// The same moment for a clock whose boot time alone is believed.
+    pub(crate) fn by_boot(self) -> Self {
+        Self { wall: SystemTime::UNIX_EPOCH + FOR_EVER * 10, ..self }
+    }
+
     /// How long it is from `now` until this moment, by the clock that says less.
     pub fn remaining(self, now: Self) -> Duration {
         let boot = self.boot.saturating_sub(now.boot);
@@ -63,6 +68,13 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// What the clocks say now.
     fn now(&self) -> Moment;
 
+    /// Whether [`boot`](Moment::boot) goes on while the machine sleeps. Where it does, it alone says
+    /// when a token expires, so that a wall clock that is set takes no token out of service. Where it
+    /// does not, the clock that says "expired" first is believed. Default: it does.
+    fn boot_counts_sleep(&self) -> bool {
+        true
+    }
+
     /// Wall-clock time, a few milliseconds late at most. Asked once per request, so it must be
     /// cheap and must not write memory that threads share.
     fn coarse_wall(&self) -> SystemTime {
@@ -70,20 +82,36 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// A moment as a clock is to be believed.
+pub(crate) fn believed(clock: &dyn Clock, moment: Moment) -> Moment {
+    if clock.boot_counts_sleep() { moment.by_boot() } else { moment }
+}
+
 /// The clocks of this machine.
 ///
-/// Where tokio's time is paused or advanced by a test, boot and wall time move along with it.
+/// Where a test has paused tokio's time before it makes the clock, boot and wall time move along
+/// with it. If time is paused later, or advanced on a clock that was made before,
+/// [`now`](Clock::now) does so and [`coarse_wall`](Clock::coarse_wall) does not.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     tokio: Instant,
     boot: Duration,
+    /// Whether tokio's time stood still when the clock was made.
+    paused: bool,
 }
 
 impl SystemClock {
     /// A clock that reads this machine's clocks.
     pub fn new() -> Self {
-        Self { tokio: Instant::now(), boot: steady_time() }
+        Self { tokio: Instant::now(), boot: steady_time(), paused: is_paused() }
     }
+}
+
+/// Whether tokio's time is paused: it stands still while that of the machine goes on.
+fn is_paused() -> bool {
+    let (paused, real) = (Instant::now(), steady_time());
+    while steady_time() == real {}
+    Instant::now() == paused
 }
 
 impl Default for SystemClock {
@@ -105,8 +133,13 @@ impl Clock for SystemClock {
             .after(ahead)
     }
 
+    fn boot_counts_sleep(&self) -> bool {
+        BOOT_COUNTS_SLEEP
+    }
+
+    #[inline]
     fn coarse_wall(&self) -> SystemTime {
-        coarse_wall_time()
+        if self.paused { self.now().wall } else { coarse_wall_time() }
     }
 }
 
@@ -119,6 +152,8 @@ fn wall_time() -> SystemTime {
 mod system {
     use super::{Duration, SystemTime};
     use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    pub(super) const BOOT_COUNTS_SLEEP: bool = true;
 
     pub(super) fn boot_time() -> Duration {
         since_zero(clock_gettime(ClockId::Boottime))
@@ -144,6 +179,8 @@ mod system {
 
     use super::{Duration, SystemTime};
 
+    pub(super) const BOOT_COUNTS_SLEEP: bool = false;
+
     /// Where there is no boot clock, the wall clock catches a machine's sleep.
     pub(super) fn boot_time() -> Duration {
         steady_time()
@@ -161,7 +198,7 @@ mod system {
     }
 }
 
-use system::{boot_time, coarse_wall_time, steady_time};
+use system::{BOOT_COUNTS_SLEEP, boot_time, coarse_wall_time, steady_time};
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +222,15 @@ mod tests {
         // The two real clocks behind are not read at one instant.
         assert!(end.boot.saturating_sub(start.boot) > MINUTE * 59);
         assert!(start.wall_jump(end) < Duration::from_secs(1));
+        let coarse = clock.coarse_wall();
+        assert!(coarse.duration_since(start.wall).unwrap() > MINUTE * 59, "it moves along too");
+    }
+
+    #[test]
+    fn time_that_goes_on_is_not_taken_for_paused() {
+        for _ in 0..1000 {
+            assert!(!is_paused());
+        }
     }
 
     #[test]

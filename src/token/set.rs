@@ -132,10 +132,19 @@ impl TokenSet {
         self
     }
 
-    /// Sets how long the token lives, counted from when it was asked for (`expires_in`).
+    /// Sets how long the token lives, counted from when it was asked for (`expires_in`). Zero counts
+    /// as not said, as it does in an answer: the
+    /// [default](crate::TokenHandleBuilder::default_lifetime) is taken.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = Some(lifetime);
+        self.lifetime = Some(lifetime).filter(|lifetime| !lifetime.is_zero());
+        self
+    }
+
+    /// Sets how long the token lives of which the instant of its expiry is known: zero if that has
+    /// passed.
+    pub(crate) fn with_time_left(mut self, left: Duration) -> Self {
+        self.lifetime = Some(left);
         self
     }
 

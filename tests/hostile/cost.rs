@@ -27,5 +27,5 @@ fn time_of(run: impl FnOnce()) -> Duration {
     };
     let before = now();
     run();
-    now() - before
+    now().saturating_sub(before)
 }

@@ -418,6 +418,7 @@ async fn durations_without_end_are_long_ones() {
         .idle_timeout(Duration::MAX)
         .default_lifetime(Duration::MAX)
         .max_margin(Duration::MAX)
+        .unwrap()
         .rejection_interval(Duration::MAX)
         .spawn();
     value(&pool, &1).await;

@@ -239,7 +239,7 @@ const ROWS: &[Row] = &[
         Refresh,
         token("keycloak.made.up", None).scopes(None).refresh_token("old"),
     ),
-    row("keycloak-zero-lifetime", Client, token("keycloak.made.up", Some(0))),
+    row("keycloak-zero-lifetime", Client, token("keycloak.made.up", None)),
     row(
         "keycloak-error",
         Client,

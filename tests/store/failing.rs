@@ -232,3 +232,16 @@ async fn f34_where_nothing_can_be_written_nothing_is_sent() {
     assert_eq!(sent(&server).len(), 1);
     assert_eq!(process.token().await.unwrap(), token);
 }
+
+/// An intent that is written after the lease has ended would hold up the process that has it now.
+#[tokio::test(start_paused = true)]
+async fn f41_a_lease_that_has_ended_writes_no_intent() {
+    let (server, store) = (strict(), TestStore::new());
+    let initial = server.issue_refresh_token("cli");
+    store.trouble(|trouble| trouble.lease = Some(Duration::ZERO));
+    let process = Process::start(refresh(&server, &*initial), &store);
+    let error = process.tokens.refresh().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store, "{error}");
+    assert_eq!(store.saves(), []);
+    assert_eq!(sent(&server), Vec::<String>::new());
+}

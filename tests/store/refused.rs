@@ -73,9 +73,10 @@ async fn f87_a_handle_recovers_by_itself_with_a_store_and_without_one() {
             let (server, store) = (strict(), TestStore::new());
             let initial = server.issue_refresh_token("cli");
             let source = refresh(&server, &*initial);
-            let tokens = match stored {
-                true => Process::start(source, &store).tokens,
-                false => TokenHandle::builder(source).clock(store.clock.clone()).spawn(),
+            let tokens = if stored {
+                Process::start(source, &store).tokens
+            } else {
+                TokenHandle::builder(source).clock(store.clock.clone()).spawn()
             };
             tokens.token().await.unwrap();
             server.always(Reply::honest().patch(patch.clone()));

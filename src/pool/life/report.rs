@@ -12,9 +12,12 @@ use crate::{
 };
 
 impl Life {
-    /// When an attempt may be made, at the earliest.
-    pub(in super::super) fn attempt_at(&self, rules: &Rules) -> Tick {
-        let paused = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| trouble.paused_until);
+    /// When an attempt may be made, at the earliest. `held` says whether there is a token.
+    pub(in super::super) fn attempt_at(&self, held: bool, rules: &Rules) -> Tick {
+        let paused = self.trouble.as_ref().map_or(Tick::NEVER, |trouble| {
+            let asked = if held { Tick::NEVER } else { trouble.asked_until };
+            trouble.paused_until.max(asked)
+        });
         self.not_before(rules).max(paused)
     }
 
@@ -27,8 +30,8 @@ impl Life {
     ) -> Option<&Error> {
         let error = &self.trouble.as_ref()?.error;
         // As `Status::refusal` does for a single handle.
-        let hopeless = !error.is_retryable() || error.retry_at().is_some_and(|at| at > deadline);
-        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(rules);
+        let hopeless = error.fails_at_once() || error.retry_at().is_some_and(|at| at > deadline);
+        let refuse = hopeless && self.phase == Phase::Idle && tick < self.attempt_at(false, rules);
         refuse.then_some(error)
     }
 
@@ -48,7 +51,7 @@ impl Life {
         status.state = match &entry {
             Some(_) if tick >= self.refresh => State::Due,
             Some(_) => State::Fresh,
-            None if self.error().is_some_and(|error| !error.is_retryable()) => State::Failed,
+            None if self.error().is_some_and(Error::fails_at_once) => State::Failed,
             None => match self.missing {
                 FetchReason::Initial => State::Empty,
                 FetchReason::Rejected => State::Rejected,
@@ -63,13 +66,13 @@ impl Life {
         });
         status.fetching = self.phase == Phase::Fetching;
         let attempt = if status.expires_at.is_some() {
-            self.attempt_at(rules).max(self.refresh)
+            self.attempt_at(true, rules).max(self.refresh)
         } else {
-            self.attempt_at(rules)
+            self.attempt_at(false, rules)
         };
         status.next_attempt = (!status.fetching).then(|| instant_in(attempt.since(tick)));
         if let Some(trouble) = &self.trouble {
-            status.failures = trouble.failures;
+            status.failures = trouble.setbacks.count();
             status.error = Some(trouble.error.clone());
         }
         status

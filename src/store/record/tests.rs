@@ -80,8 +80,9 @@ fn f55_what_is_left_of_a_life_is_never_more_than_all_of_it() {
 async fn f55_an_adopted_token_lives_for_what_is_left() {
     let tokens = record().tokens.unwrap();
     let adopted = tokens.adopted(at(1030));
-    assert_eq!(adopted.lifetime(), Some(Duration::from_secs(70)));
-    assert_eq!(adopted.refresh_in(), Some(Duration::from_secs(10)));
+    assert_eq!(adopted.lifetime(), Some(Duration::from_secs(100)));
+    assert_eq!(adopted.sent_at().unwrap().elapsed().as_secs(), 30);
+    assert_eq!(adopted.refresh_in(), tokens.set.refresh_in());
     assert_eq!(adopted.refresh_token(), tokens.set.refresh_token());
 }
 

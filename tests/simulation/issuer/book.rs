@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     canary,
-    ledger::{Key, Serial, Times},
+    ledger::{Key, Serial, Times, first_renewal},
     world::World,
 };
 
@@ -178,7 +178,7 @@ impl Book {
                 let left = Duration::from_secs(left.as_secs());
                 // From when it was asked for on.
                 let early = world.now().boot - arrived.boot;
-                world.ledger().repeated(serial, left.mul_f64(0.75).saturating_sub(early));
+                world.ledger().repeated(serial, first_renewal(left).saturating_sub(early));
                 let members = members(asked.key, serial, None, shape, left);
                 let mut reply = Reply::json(StatusCode::OK, Value::Object(members).to_string());
                 reply.issued = Some(Issued { serial, refresh_token: None, useful: true });
@@ -188,7 +188,7 @@ impl Book {
         let (real, told, believed) = times(shape, lifetime);
         let due = match shape {
             Shape::WithHint => lifetime / 2,
-            _ => told.unwrap_or(believed).mul_f64(0.75),
+            _ => first_renewal(told.unwrap_or(believed)),
         };
         let serial = world.ledger().issued(asked.key, arrived.boot, believed, due);
         inner.good_until.push(world.now().boot + real);
@@ -210,6 +210,10 @@ fn times(shape: Shape, lifetime: Duration) -> (Duration, Option<Duration>, Durat
         Shape::Lifetime(Some(text)) => {
             let told = text.trim_matches('"').parse::<f64>().unwrap_or_default().max(0.0);
             let told = Duration::try_from_secs_f64(told.floor()).unwrap_or(long).min(long);
+            if told.is_zero() {
+                // It counts as not said.
+                return (lifetime, None, default);
+            }
             // Not before the least that a token is served for.
             (lifetime.max(told.min(default)), Some(told), told.max(LEAST))
         }

@@ -117,8 +117,12 @@ pub(crate) struct Instance {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refusals: u32,
     pub(crate) slow_until: Option<Duration>,
-    /// Until when the server asked for no requests.
+    /// Until when the server asked for no requests: it counts without a token. With one, as much of it
+    /// as half of what is left of the token.
     pub(crate) told_until: Option<Duration>,
+    pub(crate) told_until_with_token: Option<Duration>,
+    /// When the last fetch has failed.
+    pub(crate) last_failure: Option<Times>,
     /// `refresh()` was called since the last fetch began.
     pub(crate) requested: bool,
     pub(crate) last_use: Duration,

@@ -21,7 +21,7 @@ use std::{
 
 use facts::KeyFacts;
 pub(crate) use facts::{Cause, Instance, Key, Outcome, Request, Says, Serial, Times, Token};
-pub(crate) use renewals::Fetched;
+pub(crate) use renewals::{Fetched, first_renewal};
 pub(crate) use requests::{MOST_WAITING, MOST_WAITING_FOR_TENANT, NUMBERS, Terms};
 
 use crate::{

@@ -47,6 +47,13 @@ struct Given {
     asks_from: Duration,
 }
 
+impl Refusals {
+    /// Whether the source gave a refused token again.
+    pub(super) fn is_given_again(&self) -> bool {
+        self.given.is_some()
+    }
+}
+
 impl Ledger {
     /// An API refused the token of this epoch, or somebody rejected it.
     pub(super) fn note_refusal(&mut self, instance: usize, epoch: u64) {

@@ -9,6 +9,7 @@ use super::{
     Invariant::{I5, I6, I7, I10, I12},
     Key, Ledger, Serial, Times, Token,
     facts::{Fetching, Held},
+    tokens::{shortest_pause, usable_for},
 };
 
 /// A token as a source returned it.
@@ -58,9 +59,13 @@ impl Ledger {
         if initial && (forgotten || holder.lifetime.is_some()) {
             // A tenant that was forgotten has nothing any more, no pause either.
             (holder.refusals, holder.slow_until, holder.told_until) = (0, None, None);
+            holder.told_until_with_token = None;
         }
         let slow = holder.slow_until.filter(|_| !holder.requested);
-        let (told, held) = (holder.told_until, holder.held);
+        let (told, told_with) = (holder.told_until.take(), holder.told_until_with_token.take());
+        let held = holder.held;
+        let told = if held.is_some() { told_with } else { told };
+        let told = told.filter(|_| !holder.requested);
         let (twice, asked) = (holder.fetching.is_some(), std::mem::take(&mut holder.requested));
         holder.fetching =
             Some(Fetching { started: now, reason, deadline, jumped: false, requests: 0 });
@@ -106,8 +111,8 @@ impl Ledger {
         });
         // Only the holder knows when it drew its refresh point; not before three quarters, though.
         if let Some(held) = held.filter(|held| reason == FetchReason::Due && !held.jumped) {
-            let renewable = held.refresh_in.unwrap_or_else(|| held.lifetime.mul_f64(0.75));
-            let renewable = renewable.min(held.lifetime.mul_f64(0.75));
+            let first = first_renewal(held.lifetime);
+            let renewable = held.refresh_in.map_or(first, |hint| hint.min(first));
             let early = now.boot + SLACK < held.asked + renewable.saturating_sub(held.age);
             self.require(I5, held.failed || !early, || {
                 format!("{instance} renews token {} of {:?} too early", held.serial, held.lifetime)
@@ -174,6 +179,7 @@ impl Ledger {
             held.failed = true;
         }
         self.renewal_ended(instance);
+        let (left, now) = (self.time_left(instance), self.now);
         let holder = &mut self.instances[instance];
         let key = holder.key;
         if retryable {
@@ -181,8 +187,15 @@ impl Ledger {
             holder.slow_until = None;
         } else if fetching.reason != FetchReason::StepUp {
             let pause = 54.0 * 2_f64.powi(i32::try_from(holder.refusals.min(4)).unwrap_or(4));
-            holder.slow_until = Some(boot + Duration::from_secs_f64(pause.min(540.0)));
-            holder.refusals += 1;
+            let pause = Duration::from_secs_f64(pause.min(540.0));
+            let longest =
+                if left.is_zero() { Duration::MAX } else { longest_pause(left, holder.lifetime) };
+            holder.slow_until = Some(boot + pause.min(longest));
+            // The draw decides whether the pause was cut short.
+            holder.refusals += u32::from(pause.mul_f64(1.0 / 0.9) <= longest);
+        }
+        if fetching.reason != FetchReason::StepUp {
+            holder.last_failure = Some(now);
         }
         if fetching.reason == FetchReason::Requested {
             self.credit(key, Cause::Unrefreshed);
@@ -259,7 +272,10 @@ impl Ledger {
     pub(crate) fn told_to_wait(&mut self, instance: usize, wait: Duration) {
         self.say(format!("{instance} is told to wait {wait:?}"));
         let wait = wait.min(Duration::from_secs(3600));
-        self.instances[instance].told_until = Some(self.now.boot + wait);
+        let (left, boot) = (self.time_left(instance), self.now.boot);
+        let holder = &mut self.instances[instance];
+        holder.told_until = Some(boot + wait);
+        holder.told_until_with_token = Some(boot + wait.min(longest_pause(left, holder.lifetime)));
     }
 
     /// The server issues a token to a request that came at `arrived`; from `due` after that on it
@@ -341,8 +357,19 @@ impl Ledger {
     }
 }
 
+/// After how much of its life a token is renewed, at the earliest.
+pub(crate) fn first_renewal(lifetime: Duration) -> Duration {
+    let latest = usable_for(lifetime).saturating_sub((lifetime / 8).min(Duration::from_secs(1)));
+    lifetime.mul_f64(0.75).min(latest.mul_f64(0.9)).min(latest)
+}
+
+/// The longest pause while a token has so much of its time left.
+fn longest_pause(left: Duration, lifetime: Option<Duration>) -> Duration {
+    (left / 2).max(shortest_pause(lifetime.unwrap_or(DEFAULT_LIFETIME)))
+}
+
 /// The shortest time between two fetches.
-fn pace(lifetime: Option<Duration>) -> Duration {
+pub(super) fn pace(lifetime: Option<Duration>) -> Duration {
     let (least, most) = (Duration::from_millis(100), Duration::from_millis(500));
     lifetime.map_or(most, |lifetime| (lifetime / 20).clamp(least, most))
 }

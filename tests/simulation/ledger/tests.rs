@@ -261,9 +261,11 @@ fn i6_fetches_that_come_too_soon_are_found() {
     fail(&mut story, ErrorKind::Server);
     story.start_fetch(FetchReason::Due).breaks(I6);
     let mut story = Story::new();
+    story.0.instances[0].held = None;
     fail(&mut story, ErrorKind::InvalidClient);
     story.wait(50).start_fetch(FetchReason::Due).breaks(I6);
     let mut story = Story::new();
+    story.0.instances[0].held = None;
     story.0.told_to_wait(0, secs(90));
     fail(&mut story, ErrorKind::Throttled);
     story.breaks(I6);
@@ -511,4 +513,26 @@ fn i7_a_request_that_waits_while_its_token_is_good_is_found() {
     let mut story = Story::new();
     story.0.served_in_calm(0, Some(0), Some(401), secs(1));
     story.breaks(I7);
+}
+
+#[test]
+fn f67_a_pause_that_is_longer_than_the_token_has_time_for_is_found() {
+    let fail = |story: &mut Story| {
+        story.0.told_to_wait(0, secs(3600));
+        let kind = ErrorKind::Throttled;
+        story.0.fetch_failed(0, kind, kind.is_retryable());
+    };
+    // 15 s are left: half of them may pass, and the last attempt is made in the last second.
+    let mut story = Story::new();
+    fail(story.wait(80).start_fetch(FetchReason::Due));
+    story.wait(7).start_fetch(FetchReason::Due).breaks(I6);
+    let mut story = Story::new();
+    fail(story.wait(80).start_fetch(FetchReason::Due));
+    story.wait(15).0.expired(0, 1);
+    story.breaks(I7);
+    let mut story = Story::new();
+    fail(story.wait(80).start_fetch(FetchReason::Due));
+    fail(story.wait(14).start_fetch(FetchReason::Due));
+    story.wait(1).0.expired(0, 1);
+    story.breaks_nothing();
 }

@@ -5,16 +5,25 @@ use std::time::Duration;
 use super::{
     Cause,
     Invariant::{I2, I3, I7},
-    Key, Ledger, Serial,
+    Key, Ledger, Serial, Times,
+    facts::Held,
+    renewals::pace,
 };
 
 impl Ledger {
     /// The token that a holder can use for sure; `None` if there is none, or it cannot be told.
     pub(crate) fn good(&self, instance: usize) -> Option<Serial> {
         let holder = &self.instances[instance];
-        let held = holder.held.filter(|held| !held.jumped && !holder.gone)?;
-        let usable = usable_for(held.lifetime).saturating_sub(held.age + SLACK);
-        (self.now.boot < held.asked + usable).then_some(held.serial)
+        // A store tells the age of a token by the wall clock.
+        let unknown = |held: &Held| (held.jumped && holder.persisted) || holder.gone;
+        let held = holder.held.filter(|held| !unknown(held))?;
+        (self.now.boot + SLACK < held.expires()).then_some(held.serial)
+    }
+
+    /// How much of its time the token of a holder has left.
+    pub(super) fn time_left(&self, instance: usize) -> Duration {
+        let held = self.instances[instance].held;
+        held.map_or(Duration::ZERO, |held| held.expires().saturating_sub(self.now.boot))
     }
 
     pub(crate) fn obtained(&mut self, instance: usize, epoch: u64) {
@@ -25,11 +34,13 @@ impl Ledger {
         };
         holder.epochs.insert(fetched.serial, epoch);
         holder.since.entry(epoch).or_insert(fetched.came);
-        holder.held = Some(super::facts::Held { epoch, ..fetched });
+        holder.held = Some(Held { epoch, ..fetched });
         holder.removed = false;
         holder.lifetime = Some(fetched.lifetime);
         holder.refusals = 0;
         holder.slow_until = None;
+        (holder.told_until, holder.told_until_with_token) = (None, None);
+        holder.last_failure = None;
         let up_to = holder.invalid_up_to;
         let back = holder.rejected.contains(&fetched.serial);
         self.note_service(instance);
@@ -59,6 +70,8 @@ impl Ledger {
         holder.rejected.extend(serial);
         if current == Some(epoch) {
             holder.held = None;
+            // A pause that was meant for a renewal, while there was a token.
+            holder.slow_until = None;
         }
         self.require(I3, was_refused, || format!("{instance} discards {epoch}, refused by nobody"));
         self.require(I3, current.is_none_or(|current| current == epoch), || {
@@ -105,11 +118,30 @@ impl Ledger {
         self.say(format!("{instance}: {epoch} has expired"));
         self.count("expired");
         let good = self.good(instance);
+        self.check_tried(instance);
         let holder = &mut self.instances[instance];
         if holder.held.is_some_and(|held| held.epoch == epoch) {
             holder.held = None;
         }
         self.require(I7, good.is_none(), || format!("{instance} drops {good:?} before its end"));
+    }
+
+    /// Whatever was said, one attempt is made before a token expires.
+    fn check_tried(&mut self, instance: usize) {
+        let holder = &self.instances[instance];
+        let Some((failed, held)) = holder.last_failure.zip(holder.held) else { return };
+        let since = Times { at: self.now.at - failed.at, boot: self.now.boot - failed.boot };
+        // Timers stand still while the machine sleeps, and a pool lets tokens run out that nobody
+        // uses. A token that was given again has a pause of its own.
+        let slept = since.boot > since.at + SLACK;
+        let alone = holder.refusals_seen.is_given_again() || held.jumped;
+        if slept || alone || holder.pooled || holder.fetching.is_some() {
+            return;
+        }
+        let most = shortest_pause(held.lifetime) + SLACK;
+        self.require(I7, since.at <= most, || {
+            format!("{instance} was last tried {:?} before its token expired", since.at)
+        });
     }
 
     /// What a holder shows, against what it should have.
@@ -166,7 +198,20 @@ impl Ledger {
 
 /// How long a token is served at least: its lifetime, less what a request may take to arrive.
 pub(super) fn usable_for(lifetime: Duration) -> Duration {
-    lifetime - (lifetime / 20).min(Duration::from_secs(5))
+    let second = Duration::from_secs(1);
+    lifetime - (lifetime / 20).clamp(second, second * 5).min(lifetime / 4)
+}
+
+/// The shortest pause after an error that needs an operator, while there is a token.
+pub(super) fn shortest_pause(lifetime: Duration) -> Duration {
+    pace(Some(lifetime)) * 2
+}
+
+impl Held {
+    /// Boot time until which it is served.
+    pub(super) fn expires(&self) -> Duration {
+        (self.asked + usable_for(self.lifetime)).saturating_sub(self.age)
+    }
 }
 
 /// What timers may be late by.
