@@ -157,8 +157,8 @@ pub use crate::{
     discovery::{Discovery, EndpointSource, ResourceDiscovery},
     error::{BoxError, ConfigError, Error, ErrorKind, OAuthError},
     grant::{
-        ByResource, ClientCredentials, ExternalAccount, FileToken, JwtBearer, RefreshToken,
-        Saml2Bearer, TokenExchange,
+        ByResource, ClientCredentials, ExternalAccount, FileToken, IssuedToken, JwtBearer,
+        RefreshToken, Saml2Bearer, TokenExchange,
     },
     http::Transport,
     introspection::{Introspection, TokenInfo},

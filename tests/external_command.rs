@@ -274,3 +274,17 @@ async fn a_handle_runs_the_program_again_when_the_token_is_due() {
     assert_eq!(tokens.token().await.unwrap().header_value(), "Bearer token-1");
     assert_eq!(tokens.refresh().await.unwrap().header_value(), "Bearer token-2");
 }
+
+/// A credential helper that starts an agent, which keeps the output open: the token used to come after
+/// the timeout, as an error.
+#[tokio::test]
+async fn a_grandchild_that_holds_the_output_is_not_waited_for() {
+    let started = Instant::now();
+    assert_eq!(token(sh("echo t; sleep 20 & exit 0")).await, "t");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    // All that the program itself has written is read.
+    let long = "head -c 60000 /dev/zero | tr '\\0' a; sleep 20 & exit 0";
+    assert_eq!(token(sh(long)).await.len(), 60_000);
+    let error = fetch(sh("echo t; sleep 20 & exit 3")).await.unwrap_err();
+    assert!(error.source().unwrap().is::<CommandFailure>(), "{error}");
+}

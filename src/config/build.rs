@@ -6,7 +6,7 @@ use crate::http::ClientCertificate;
 use crate::{
     client_auth::ClientAuth,
     discovery::{Discovery, EndpointSource},
-    error::{ConfigError, Error},
+    error::{ConfigError, Error, ErrorKind},
     grant::{
         ClientCredentials, FileToken, GrantBuilder, JwtBearer, RefreshToken, Saml2Bearer,
         TokenExchange,
@@ -206,6 +206,20 @@ impl Parts {
         }
         if config.assume_bearer {
             builder = builder.assume_bearer();
+        }
+        for identifier in &config.resource_identifier {
+            builder = builder.resource_identifier(identifier);
+        }
+        for (code, meaning) in &config.error_codes {
+            let kind = KINDS.into_iter().find(|kind| kind.as_str() == meaning);
+            let kind = kind.ok_or_else(|| {
+                bad(
+                    "error_codes",
+                    "a code means invalid_grant, invalid_client, invalid_request, denied, server or \
+                     throttled",
+                )
+            })?;
+            builder = builder.error_code(code, kind);
         }
         if config.fapi2 {
             builder = builder.fapi2();
@@ -433,3 +447,13 @@ impl TokenSource for Grant {
         }
     }
 }
+
+/// What an error code may mean.
+const KINDS: [ErrorKind; 6] = [
+    ErrorKind::InvalidGrant,
+    ErrorKind::InvalidClient,
+    ErrorKind::InvalidRequest,
+    ErrorKind::Denied,
+    ErrorKind::Server,
+    ErrorKind::Throttled,
+];

@@ -18,6 +18,7 @@ impl fmt::Debug for OAuthConfig {
             discovery,
             revocation_endpoint,
             resource,
+            resource_identifier,
             audience,
             authorization_details,
             parameters,
@@ -26,6 +27,7 @@ impl fmt::Debug for OAuthConfig {
             max_lifetime,
             strict,
             assume_bearer,
+            error_codes,
             dpop,
             fapi2,
             danger_allow_http,
@@ -42,6 +44,7 @@ impl fmt::Debug for OAuthConfig {
             .field("discovery", discovery)
             .field("revocation_endpoint", &shown(revocation_endpoint))
             .field("resource", &all(resource))
+            .field("resource_identifier", resource_identifier)
             .field("audience", &all(audience))
             .field("authorization_details", authorization_details)
             .field("parameters", &names(parameters))
@@ -50,6 +53,7 @@ impl fmt::Debug for OAuthConfig {
             .field("max_lifetime", max_lifetime)
             .field("strict", strict)
             .field("assume_bearer", assume_bearer)
+            .field("error_codes", error_codes)
             .field("dpop", dpop)
             .field("fapi2", fapi2)
             .field("danger_allow_http", danger_allow_http)

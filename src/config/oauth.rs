@@ -60,6 +60,14 @@ pub struct OAuthConfig {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub resource: Vec<String>,
+    /// APIs that the token is for, by identifiers that are no URIs, such as the GUIDs of Entra v1 and
+    /// AD FS. Text or a list.
+    #[serde(
+        default,
+        deserialize_with = "text::list::deserialize",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub resource_identifier: Vec<String>,
     /// Who the token is for, in the server's words. Text or a list.
     #[serde(
         default,
@@ -88,6 +96,11 @@ pub struct OAuthConfig {
     /// Takes a token without `token_type` for a bearer token. Default: no.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub assume_bearer: bool,
+    /// What error codes of this server mean that the crate does not know, such as
+    /// `{ no_such_session = "invalid_grant" }`: `invalid_grant` for a refresh token that is dead,
+    /// `invalid_client`, `invalid_request`, `denied`, `server` or `throttled`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub error_codes: BTreeMap<String, String>,
     /// Binds tokens to a key (RFC 9449). Feature `dpop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpop: Option<DpopConfig>,

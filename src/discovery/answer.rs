@@ -13,32 +13,34 @@ use crate::{
     http::{Answer, retry_after, server_time},
 };
 
-/// Whether an answer has a document: `None` if there is nothing at this URL.
+/// Says whether an answer may hold a document, by its status; what it says instead if it does not.
 ///
-/// Nothing else leads on to the next URL: a server that fails, or somebody on the way who answers in
-/// its place, must not decide which document is read.
+/// Any answer that is no document leads on to the next place: real servers answer 400, 401, 403, 405 or
+/// a redirect where they have none. All places have one origin, so that costs no trust.
+///
+/// # Errors
+///
+/// A fault that passes: it must not decide which document is read.
 pub(super) fn has_document(
     answer: &Answer,
     received: (Instant, SystemTime),
-) -> Result<Option<()>, Error> {
+) -> Result<Result<(), String>, Error> {
     let status = answer.status();
     let number = status.as_u16();
     let (kind, problem) = match status {
-        StatusCode::OK => return Ok(Some(())),
-        StatusCode::NOT_FOUND => return Ok(None),
+        StatusCode::OK => return Ok(Ok(())),
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Throttled, "asks for fewer requests"),
+        StatusCode::REQUEST_TIMEOUT => (ErrorKind::Timeout, "gave up waiting for the request"),
         _ if status.is_server_error() => (ErrorKind::Server, "failed"),
         _ if status.is_redirection() => {
-            (ErrorKind::Discovery, "redirects, which is not followed: configure where it leads to")
+            return Ok(Err(format!("a redirect ({number}), which is not followed")));
         }
-        _ if status.is_client_error() => (ErrorKind::Discovery, "refuses to give its metadata"),
-        _ => (ErrorKind::MalformedResponse, "does not answer with metadata"),
+        _ => return Ok(Err(format!("status {number}"))),
     };
     let error = Error::new(kind, format!("the server {problem} (status {number})"));
     let (now, wall) = received;
     let wait = retry_after(answer.headers(), server_time(answer.headers(), wall));
-    let at = wait.filter(|_| error.is_retryable()).and_then(|wait| now.checked_add(wait));
-    Err(match at {
+    Err(match wait.and_then(|wait| now.checked_add(wait)) {
         Some(at) => error.with_retry_at(at),
         None => error,
     })

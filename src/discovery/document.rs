@@ -5,29 +5,43 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, ErrorKind, printable},
-    http::{BrokenJson, each_member, from_json},
+    http::{BrokenJson, MOST_VALUES, Member, each_member, from_json},
 };
 
 /// A JSON object from the network, each member of which is checked only when it is needed.
 #[derive(Default)]
 pub(super) struct Document {
     members: Map<String, Value>,
-    /// Members that stood there twice. Readers disagree on which of them counts, so none does.
+    /// Members that stood there twice, or have a name twice within. Readers disagree on which of them counts, so none does.
     repeated: BTreeSet<String>,
 }
 
 impl Document {
-    /// Reads a body. Whatever its content type says: gateways label JSON as they like.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Error> {
+    /// Reads a body. Whatever its content type says: gateways label JSON as they like. Says what is
+    /// wrong if it is no document.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        from_json(body).map_err(|BrokenJson { line, column }| {
-            malformed(format!("the metadata is not a JSON object: see line {line} column {column}"))
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err("no JSON object".to_owned());
+        }
+        from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
+            if is_too_large {
+                format!("JSON with more than {MOST_VALUES} values")
+            } else {
+                format!("no JSON object: see line {line} column {column}")
+            }
         })
     }
 
-    /// A member as it is. `null` counts as absent.
+    /// A member as it is. `null` counts as absent, and so does one that stands there twice.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.members.get(name).filter(|value| !value.is_null())
+        let once = |value: &&Value| !value.is_null() && !self.repeated.contains(name);
+        self.members.get(name).filter(once)
+    }
+
+    /// Whether there is such a member, of whatever kind and however often.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name) || self.repeated.contains(name)
     }
 
     /// A string.
@@ -63,7 +77,10 @@ impl Document {
 
     fn once(&self, name: &str) -> Result<Option<&Value>, Error> {
         if self.repeated.contains(name) {
-            return Err(malformed(format!("the metadata has two members {}", shown(name))));
+            let name = shown(name);
+            let message =
+                format!("the metadata has two members {name}, or two of a name within it");
+            return Err(malformed(message));
         }
         Ok(self.get(name))
     }
@@ -81,8 +98,8 @@ pub(super) fn malformed(message: String) -> Error {
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut document = Self::default();
-        each_member(deserializer, |name, value| {
-            if document.members.contains_key(&name) {
+        each_member(deserializer, |Member { name, value, repeats_within }| {
+            if repeats_within || document.members.contains_key(&name) {
                 document.repeated.insert(name);
             } else {
                 document.members.insert(name, value);

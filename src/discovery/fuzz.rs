@@ -14,7 +14,8 @@ pub fn metadata(data: &[u8]) {
     let Ok(issuer) = Endpoint::parse("issuer", ISSUER, false) else { return };
     let Ok(trust) = Trust::new([&issuer], None, false) else { return };
     let metadata = match Metadata::parse(data, ISSUER, trust) {
-        Ok(metadata) => metadata,
+        Ok(Ok(metadata)) => metadata,
+        Ok(Err(_)) => return,
         Err(error) => return printable(&error),
     };
     assert_eq!(metadata.issuer(), ISSUER);

@@ -7,7 +7,7 @@ use super::{
     trust::Trust,
 };
 use crate::{
-    error::{ConfigError, Error, ErrorKind},
+    error::{ConfigError, Error, ErrorKind, printable},
     http::{Endpoint, Transport, shown_url},
     time::{Clock, SystemClock, instant_in},
 };
@@ -85,8 +85,12 @@ impl Discovery {
         Self { config: Arc::new(config), shared: Shared::new() }
     }
 
-    /// Sets where the metadata is. Default: at the well-known places below the issuer, of which the
-    /// first counts that does not answer with 404.
+    /// Sets where the metadata is. Default: at the well-known places of the issuer, of which the first
+    /// counts that answers with a document. Any other answer leads on to the next place, except for
+    /// faults that pass: 429, 5xx and errors of the network. The places are those of [RFC 8414 §3.1]
+    /// and of OpenID Connect Discovery, in this order.
+    ///
+    /// [RFC 8414 §3.1]: https://www.rfc-editor.org/rfc/rfc8414#section-3.1
     #[must_use]
     pub fn metadata_url(self, url: impl Into<String>) -> Self {
         self.with(|config| config.url = Some(url.into()))
@@ -239,17 +243,33 @@ impl Config {
     async fn fetch(&self, client: &Client<'_>) -> Result<(Metadata, Duration), Error> {
         let (urls, trust) = self.search().map_err(misconfigured)?;
         let issuer = self.expected.as_deref().unwrap_or(&self.issuer);
+        let mut answers = Vec::new();
         for url in &urls {
-            if let Some(answer) = client.get(url).await? {
-                let metadata = Metadata::parse(answer.body(), issuer, trust)?;
-                return Ok((metadata, life(answer.headers())));
+            let found = match client.get(url).await? {
+                Ok(answer) => Metadata::parse(answer.body(), issuer, trust.clone())?
+                    .map(|metadata| (metadata, life(answer.headers()))),
+                Err(problem) => Err(problem),
+            };
+            match found {
+                Ok(found) => return Ok(found),
+                Err(problem) => answers.push(tried(url, &problem)),
             }
         }
         Err(Error::new(
             ErrorKind::Discovery,
-            "the issuer has no metadata (404): check its URL, or configure the token endpoint's",
+            format!(
+                "the issuer has no metadata where it should be: {}; check the issuer's URL, say where \
+                 the metadata is with metadata_url(), or configure the endpoints' URLs",
+                answers.join(", ")
+            ),
         ))
     }
+}
+
+/// A place that was asked, and what it answered.
+pub(super) fn tried(url: &Endpoint, problem: &str) -> String {
+    let url = shown_url(&url.uri().to_string());
+    format!("{} answered with {}", printable(&url, URL_CAP), printable(problem, ANSWER_CAP))
 }
 
 /// A configuration that was not checked before.
@@ -266,6 +286,9 @@ impl fmt::Debug for Discovery {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+// Three of each, and our own words, stay below 1 KiB.
+const URL_CAP: usize = 150;
+const ANSWER_CAP: usize = 80;
 
 #[cfg(test)]
 mod tests {

@@ -70,14 +70,25 @@ impl EndpointKind {
 }
 
 impl Metadata {
-    /// Reads a document. `issuer` is what its issuer has to be.
+    /// Reads a document; says what is wrong if it is none, which is one that names no issuer. `issuer`
+    /// is what its issuer has to be.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedResponse`] when it is not a JSON object, [`ErrorKind::Discovery`] when
-    /// it is another issuer's.
-    pub(super) fn parse(body: &[u8], issuer: &str, trust: Trust) -> Result<Self, Error> {
-        let document = Document::parse(body)?;
+    /// [`ErrorKind::Discovery`] when it is another issuer's, [`ErrorKind::MalformedResponse`] when it
+    /// names two.
+    pub(super) fn parse(
+        body: &[u8],
+        issuer: &str,
+        trust: Trust,
+    ) -> Result<Result<Self, String>, Error> {
+        let document = match Document::parse(body) {
+            Ok(document) => document,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        if !document.has("issuer") {
+            return Ok(Err("JSON without an issuer".to_owned()));
+        }
         // RFC 8414 §3.3: "The "issuer" value returned MUST be identical to the authorization
         // server's issuer identifier value into which the well-known URI string was inserted [...]
         // If these values are not identical, the data contained in the response MUST NOT be used."
@@ -93,7 +104,7 @@ impl Metadata {
                 ),
             ));
         }
-        Ok(Self { issuer: issuer.to_owned(), document, trust })
+        Ok(Ok(Self { issuer: issuer.to_owned(), document, trust }))
     }
 
     /// The issuer: the one that was asked for.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Discovery, ResourceMetadata, answer::life, cache::Cache, client::Client, location::of_resource,
-    screened::Screened, trust::Trust,
+    Discovery, ResourceMetadata, answer::life, cache::Cache, client::Client, issuer::tried,
+    location::of_resource, screened::Screened, trust::Trust,
 };
 use crate::{
     error::{ConfigError, Error, ErrorKind},
@@ -200,13 +200,15 @@ impl ResourceDiscovery {
         }
         let client = Client { transport: &transport, clock: &config.clock, deadline };
         let fetch = || async {
-            let answer = client.get(&url).await?.ok_or_else(|| {
-                let message = "the resource has no metadata (404) where it should be";
+            let no_metadata = |problem: String| {
+                let tried = tried(&url, &problem);
+                let message = format!("the resource has no metadata where it should be: {tried}");
                 Error::new(ErrorKind::Discovery, message)
-            })?;
+            };
+            let answer = client.get(&url).await?.map_err(no_metadata)?;
             let issuers = config.issuers.clone();
             let metadata = ResourceMetadata::parse(answer.body(), &question.resource, issuers)?;
-            Ok((metadata, life(answer.headers())))
+            Ok((metadata.map_err(no_metadata)?, life(answer.headers())))
         };
         place.cache.get(|| config.clock.now(), deadline, fetch).await
     }

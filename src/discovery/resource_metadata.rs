@@ -18,19 +18,21 @@ pub struct ResourceMetadata {
 }
 
 impl ResourceMetadata {
-    /// Reads a document. `resource` is what it has to be about, `issuers` the authorization servers
-    /// that are configured.
+    /// Reads a document; says what is wrong if it is none. `resource` is what it has to be about,
+    /// `issuers` the authorization servers that are configured.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::MalformedResponse`] when it is not a JSON object, [`ErrorKind::Discovery`] when
-    /// it is about another resource.
+    /// [`ErrorKind::Discovery`] when it is about another resource.
     pub(super) fn parse(
         body: &[u8],
         resource: &str,
         issuers: Arc<[Discovery]>,
-    ) -> Result<Self, Error> {
-        let document = Document::parse(body)?;
+    ) -> Result<Result<Self, String>, Error> {
+        let document = match Document::parse(body) {
+            Ok(document) => document,
+            Err(problem) => return Ok(Err(problem)),
+        };
         // RFC 9728 §3.3: "The resource value returned MUST be identical to the protected resource's
         // resource identifier value into which the well-known URI path suffix was inserted [...] If
         // [...] via the WWW-Authenticate resource_metadata parameter, then the resource value
@@ -48,7 +50,7 @@ impl ResourceMetadata {
                 ),
             ));
         }
-        Ok(Self { resource: resource.to_owned(), document, issuers })
+        Ok(Ok(Self { resource: resource.to_owned(), document, issuers }))
     }
 
     /// The resource, as it was asked for. A grant sends it as its `resource`, so that the token is
@@ -125,7 +127,8 @@ mod tests {
 
     fn parse(body: &str) -> Result<ResourceMetadata, Error> {
         let issuers = ["https://one.example", "https://two.example"].map(Discovery::issuer);
-        ResourceMetadata::parse(body.as_bytes(), RESOURCE, issuers.into())
+        let parsed = ResourceMetadata::parse(body.as_bytes(), RESOURCE, issuers.into())?;
+        parsed.map_err(|problem| Error::new(ErrorKind::MalformedResponse, problem))
     }
 
     fn with(members: &str) -> ResourceMetadata {

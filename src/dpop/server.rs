@@ -56,6 +56,11 @@ impl Server {
         self.nonce.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The nonce that the server was last heard to want.
+    pub(crate) fn known_nonce(&self) -> Option<Box<str>> {
+        self.nonce().clone()
+    }
+
     /// Takes the nonce of a response, whatever its status; `false` if it has none.
     ///
     /// RFC 9449 §8.2: the authorization server "MAY supply the new nonce in the same way that the

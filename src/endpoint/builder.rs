@@ -1,7 +1,9 @@
 use std::{fmt, marker::PhantomData, time::Duration};
 
 use super::settings::Settings;
-use crate::{client_auth::ClientAuth, discovery::EndpointSource, http::Transport};
+use crate::{
+    client_auth::ClientAuth, discovery::EndpointSource, error::ErrorKind, http::Transport,
+};
 
 /// Configures a client of one endpoint of an authorization server, `T`.
 ///
@@ -24,10 +26,22 @@ impl<T> EndpointBuilder<T> {
         self
     }
 
-    /// Sets how large an answer may be, after decompression. Default: 1 MiB.
+    /// Sets how large an answer may be, after decompression. Default: 1 MiB. One with more than
+    /// 10,000 JSON values is refused whatever its size.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
+        self
+    }
+
+    /// Says what an error code of this server means, where it is none that the crate knows: a refresh
+    /// token that is dead is [`InvalidGrant`](ErrorKind::InvalidGrant), a client that is refused
+    /// [`InvalidClient`](ErrorKind::InvalidClient). The case of the code does not count. It may be
+    /// repeated. Default: the codes of the standards, and those that GitHub, Slack, Google, Entra and
+    /// others send for the same; any other is [`Denied`](ErrorKind::Denied).
+    #[must_use]
+    pub fn error_code(mut self, code: impl Into<String>, kind: ErrorKind) -> Self {
+        self.settings.codes.insert(code.into(), kind);
         self
     }
 

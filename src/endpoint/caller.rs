@@ -6,17 +6,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
+    HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE},
 };
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize;
 
-use super::{
-    Accepted,
-    form::{Form, Redactor},
-    prover::Prover,
-};
+use super::{Accepted, codes::ErrorCodes, form::Form, prover::Prover, redactor::Redactor};
 use crate::{
     client_auth::{ClientAuth, Credentials, Offer},
     discovery::{Discovery, EndpointKind, Metadata},
@@ -40,6 +36,8 @@ pub(crate) struct Caller {
     pub(crate) accepted: Accepted,
     /// The algorithms to which assertions are limited, whatever the server takes.
     pub(crate) algorithms: Option<&'static [&'static str]>,
+    /// What the server's error codes mean.
+    pub(crate) codes: ErrorCodes,
     /// The server's clock, by which assertions are dated.
     pub(crate) clock: Arc<ServerClock>,
 }
@@ -69,6 +67,8 @@ pub(crate) struct Exchanged<'a> {
     pub(crate) answer: &'a Answer,
     /// How the client authenticated.
     pub(crate) method: &'static str,
+    /// What error codes mean.
+    pub(crate) codes: &'a ErrorCodes,
     /// When the request was sent, and what time it was then.
     pub(crate) sent: (Instant, SystemTime),
     /// When the answer was there, and what time it was then.
@@ -81,6 +81,8 @@ pub(crate) struct Exchanged<'a> {
 /// What is decided before a request: nothing of it is tried.
 struct Prepared {
     url: Endpoint,
+    /// The URL as the transport sends it: what a proof is for.
+    proved: Uri,
     auth: ClientAuth,
 }
 
@@ -118,7 +120,8 @@ impl Caller {
         }
     }
 
-    /// Sends a request; once more if the server wants another proof of the key, or another date.
+    /// Sends a request, and again while the answer teaches something that may help: another nonce for
+    /// the proof of the key, or the time by the server's clock.
     async fn attempt<T>(
         &self,
         prepared: &Prepared,
@@ -127,13 +130,20 @@ impl Caller {
         credentials: &Credentials,
         read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (outcome, once_more) = self.exchange(prepared, cx, form, credentials, &read).await?;
-        if !once_more {
-            return outcome;
+        let (mut outcome, mut learned) =
+            self.exchange(prepared, cx, form, credentials, &read).await?;
+        for _ in 1..MOST_ATTEMPTS {
+            if !learned {
+                return outcome;
+            }
+            // An assertion is used once, so it is signed anew.
+            let credentials = self.credentials(&prepared.auth, cx).await?;
+            (outcome, learned) = self.exchange(prepared, cx, form, &credentials, &read).await?;
         }
-        // An assertion is used once, so it is signed anew.
-        let credentials = self.credentials(&prepared.auth, cx).await?;
-        self.exchange(prepared, cx, form, &credentials, &read).await?.0
+        match outcome {
+            Err(error) if learned => Err(unsettled(&error)),
+            outcome => outcome,
+        }
     }
 
     async fn prepare(&self, cx: &FetchContext) -> Result<Prepared, Error> {
@@ -152,14 +162,15 @@ impl Caller {
                 return Err(Error::new(ErrorKind::Configuration, message));
             }
         };
-        if let Some(prover) = Prover::new(&self.accepted, &url) {
+        let proved = self.transport.sent_url(url.uri());
+        if let Some(prover) = Prover::new(&self.accepted, &proved) {
             prover.check(metadata.as_deref())?;
         }
         if auth.is_mtls() && !url.is_https() {
             let message = format!("the {} is plain http, which knows no certificates", kind.name());
             return Err(Error::new(ErrorKind::Configuration, message));
         }
-        Ok(Prepared { url, auth })
+        Ok(Prepared { url, proved, auth })
     }
 
     async fn metadata(&self, cx: &FetchContext) -> Result<Option<Arc<Metadata>>, Error> {
@@ -203,8 +214,8 @@ impl Caller {
         }
     }
 
-    /// Sends a request once. Returns also whether another one may do, with a new proof of the key or
-    /// with an assertion that is dated by the server's clock.
+    /// Sends a request once. Returns also whether the answer teaches something with which another one
+    /// may do: a new proof of the key, or an assertion that is dated by the server's clock.
     async fn exchange<T>(
         &self,
         prepared: &Prepared,
@@ -213,7 +224,7 @@ impl Caller {
         credentials: &Credentials,
         read: impl Fn(&Exchanged<'_>) -> Result<T, Error>,
     ) -> Result<(Result<T, Error>, bool), Error> {
-        let prover = Prover::new(&self.accepted, &prepared.url);
+        let prover = Prover::new(&self.accepted, &prepared.proved);
         let proof = prover.as_ref().map(|prover| prover.prove(cx.clock.now().wall)).transpose()?;
         let proof = proof.as_ref();
         let request = request(&prepared.url, form, credentials, proof);
@@ -226,9 +237,9 @@ impl Caller {
             self.location.doubt();
         }
         let method = prepared.auth.method();
-        let (received, answered) = (now(), &answer);
+        let (received, answered, codes) = (now(), &answer, &self.codes);
         let exchanged =
-            Exchanged { answer: answered, method, sent, received, form, credentials, proof };
+            Exchanged { answer: answered, method, codes, sent, received, form, credentials, proof };
         let outcome = read(&exchanged);
         let another_proof = prover.is_some_and(|prover| {
             prover.learn(answer.headers(), outcome.as_ref().err(), cx.clock.now().wall)
@@ -289,6 +300,23 @@ impl fmt::Debug for Location {
     }
 }
 
+/// The error of a server that wanted something else after each attempt. It may be content with the
+/// next one, so it passes.
+fn unsettled(error: &Error) -> Error {
+    let message = format!(
+        "the authorization server wanted another proof or date after each of {MOST_ATTEMPTS} attempts"
+    );
+    let unsettled = Error::new(ErrorKind::Server, message);
+    let unsettled = match error.oauth() {
+        Some(said) => unsettled.with_oauth(said.clone()),
+        None => unsettled,
+    };
+    match error.retry_at() {
+        Some(at) => unsettled.with_retry_at(at),
+        None => unsettled,
+    }
+}
+
 /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token requests."
 /// RFC 7009 §2.1 and RFC 7662 §2.1 have the same form.
 fn request(
@@ -327,6 +355,8 @@ pub(super) fn wipe(body: Bytes) {
     }
 }
 
+/// How often one form is sent at most, while each answer teaches something new.
+const MOST_ATTEMPTS: usize = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");

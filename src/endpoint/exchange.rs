@@ -1,17 +1,23 @@
-use std::borrow::Cow;
 #[cfg(feature = "mtls")]
 use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+};
 
 use super::{
-    answer::{Reading, read},
+    answer::{Reading, UnusableAnswer, members, read},
     caller::{Caller, Exchanged},
     form::Form,
+    issued::{IssuedToken, issued_token},
+    redactor::Redactor,
     response::Rules,
 };
 #[cfg(feature = "mtls")]
-use crate::http::{Answer, Identity};
+use crate::http::Identity;
 use crate::{
     error::Error,
+    http::{Answer, server_time},
     source::FetchContext,
     token::{Scopes, TokenSet},
 };
@@ -35,7 +41,47 @@ impl TokenEndpoint {
         cx: &FetchContext,
         form: &Form,
         requested: &Scopes,
-    ) -> Result<TokenSet, Error> {
+    ) -> Result<TokenSet, UnusableAnswer> {
+        let kept = Mutex::default();
+        let outcome = self
+            .ask(cx, form, requested, |answer, reading, redactor| {
+                let token = read(answer, reading, redactor).map_err(
+                    |UnusableAnswer { error, refresh_token }| {
+                        *kept.lock().unwrap_or_else(PoisonError::into_inner) = refresh_token;
+                        error
+                    },
+                );
+                #[cfg(feature = "mtls")]
+                let token = token.map(|token| bound(token, answer));
+                token
+            })
+            .await;
+        let refresh_token = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.map_err(|error| UnusableAnswer { error, refresh_token })
+    }
+
+    /// Asks for a token of any type, which is not for an API.
+    pub(crate) async fn issue(
+        &self,
+        cx: &FetchContext,
+        form: &Form,
+        requested: &Scopes,
+    ) -> Result<IssuedToken, Error> {
+        self.ask(cx, form, requested, |answer, reading, redactor| {
+            let object = members(answer, reading, redactor)?;
+            issued_token(object, reading, server_time(answer.headers(), reading.sent.1))
+        })
+        .await
+    }
+
+    /// Sends a form, with what APIs have asked for besides.
+    async fn ask<T>(
+        &self,
+        cx: &FetchContext,
+        form: &Form,
+        requested: &Scopes,
+        read: impl Fn(&Answer, &Reading<'_>, &dyn Fn() -> Redactor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let (mut form, mut requested) = (Cow::Borrowed(form), Cow::Borrowed(requested));
         if !cx.step_up.scopes.is_empty() {
             // The old scopes as well: others may still need them.
@@ -49,20 +95,18 @@ impl TokenEndpoint {
         if let Some(claims) = &cx.step_up.claims {
             form.to_mut().set("claims", &**claims);
         }
-        let read_token = |exchanged: &Exchanged<'_>| {
+        let read = |exchanged: &Exchanged<'_>| {
             let reading = Reading {
                 rules: &self.rules,
                 requested: &requested,
                 method: exchanged.method,
+                codes: exchanged.codes,
                 sent: exchanged.sent,
                 received: exchanged.received,
             };
-            let token = read(exchanged.answer, &reading, || exchanged.redactor());
-            #[cfg(feature = "mtls")]
-            let token = token.map(|token| bound(token, exchanged.answer));
-            token
+            read(exchanged.answer, &reading, &|| exchanged.redactor())
         };
-        self.caller.post(cx, &form, read_token).await
+        self.caller.post(cx, &form, read).await
     }
 }
 

@@ -2,8 +2,9 @@ use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
 
 use super::{
-    form::Redactor,
+    codes::ErrorCodes,
     object::{media_type, without_mark},
+    redactor::Redactor,
 };
 use crate::{
     error::{Error, ErrorKind, OAuthError, printable},
@@ -19,12 +20,19 @@ pub(crate) struct Refusal<'a> {
     pub(crate) members: Option<&'a Members>,
     /// How the client authenticated.
     pub(crate) method: &'static str,
+    /// What error codes mean.
+    pub(crate) codes: &'a ErrorCodes,
 }
 
 /// Whether an answer is a failure by its members, whatever its status: GitHub sends 200 with
-/// `error`, Slack 200 with `"ok": false`.
+/// `error`, Slack 200 with `"ok": false`. An `error` that says nothing, such as `""` or `false`
+/// beside a token, is not one.
 pub(crate) fn is_failure(members: &Members) -> bool {
-    let error = members.get("error").is_some_and(|error| !error.is_null());
+    let error = match members.get("error") {
+        Some(Value::String(error)) => !error.is_empty(),
+        Some(Value::Object(_)) => true,
+        _ => false,
+    };
     error || members.get("ok") == Some(&Value::Bool(false))
 }
 
@@ -32,8 +40,8 @@ pub(crate) fn is_failure(members: &Members) -> bool {
 ///
 /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
 pub(crate) fn failure(refusal: &Refusal<'_>, redactor: &Redactor) -> Error {
-    let said = refusal.members.map(said).unwrap_or_default();
-    let kind = kind(refusal.status, said.code, is_page(refusal));
+    let said = refusal.members.map(|members| said(members, refusal.codes)).unwrap_or_default();
+    let kind = kind(refusal, &said);
     let mut message = message(kind, said.code, refusal.method);
     if said.name.is_none() && said.description.is_none() {
         let shape = describe(refusal.headers, refusal.body, redactor);
@@ -41,7 +49,7 @@ pub(crate) fn failure(refusal: &Refusal<'_>, redactor: &Redactor) -> Error {
     }
     let clean = |text: &str| redactor.clean(text);
     let (name, uri) = (said.name.map(clean), said.uri.map(clean));
-    let description = said.description.as_deref().map(clean);
+    let description = said.description(clean);
     Error::new(kind, message).with_oauth(OAuthError::new(
         refusal.status,
         name.as_deref(),
@@ -53,40 +61,60 @@ pub(crate) fn failure(refusal: &Refusal<'_>, redactor: &Redactor) -> Error {
 /// What an error answer says, all of it untrusted.
 #[derive(Default)]
 struct Said<'a> {
-    /// The OAuth error code.
+    /// The OAuth error code, or what is known to stand for one.
     code: Option<&'a str>,
     /// What to show as the code: that one, or the name in a nested error.
     name: Option<&'a str>,
-    description: Option<String>,
+    description: Option<&'a str>,
+    /// What stands before the description.
+    title: Option<&'a str>,
     uri: Option<&'a str>,
+    /// Whether there is an error in it, of whatever form: a proxy's answer has none.
+    is_error: bool,
 }
 
-fn said(members: &Members) -> Said<'_> {
-    let text = |name| members.get(name).and_then(Value::as_str);
-    let (code, name, nested) = match members.get("error") {
-        Some(Value::String(code)) => (Some(&**code), Some(&**code), None),
-        Some(Value::Object(error)) => (None, nested_name(error), nested_text(error, "message")),
-        _ => (None, None, None),
-    };
+impl Said<'_> {
+    fn description(&self, clean: impl Fn(&str) -> String) -> Option<String> {
+        match (self.title, self.description) {
+            (Some(title), Some(detail)) => Some(format!("{}: {}", clean(title), clean(detail))),
+            (title, detail) => title.or(detail).map(clean),
+        }
+    }
+}
+
+fn said<'a>(members: &'a Members, codes: &ErrorCodes) -> Said<'a> {
+    let text = |name| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let error = members.get("error");
+    let nested = error.and_then(Value::as_object);
+    let nested_text = nested.and_then(|error| nested_text(error, "message"));
+    let known = |name: &&str| codes.kind(name).is_some();
+    // HubSpot: {"status": "BAD_REFRESH_TOKEN", "message": "m"}
+    let own = text("error")
+        .or_else(|| nested.and_then(nested_name))
+        // Okta: {"errorCode": "invalid_client", "errorSummary": "s"}
+        .or_else(|| text("errorCode"));
+    let name = own.or_else(|| text("status").filter(known));
     // RFC 9457 §3.1: title and detail.
-    let problem = match (text("title"), text("detail")) {
-        (Some(title), Some(detail)) => Some(format!("{title}: {detail}")),
-        (title, detail) => title.or(detail).map(str::to_owned),
+    let description = text("error_description").or(nested_text);
+    let (title, description) = match (description, text("title"), text("detail")) {
+        (None, title @ Some(_), detail) => (title, detail),
+        (description, _, detail) => (None, description.or(detail)),
     };
-    let description = text("error_description").or(nested).map(str::to_owned).or(problem);
-    // Okta: {"errorCode": "invalid_client", "errorSummary": "s"}
     let other = ["message", "errorSummary"].into_iter().find_map(text);
     Said {
-        code: code.filter(|code| !code.is_empty()),
-        name: name.or_else(|| text("errorCode")).filter(|name| !name.is_empty()),
-        description: description.or_else(|| other.map(str::to_owned)),
+        code: text("error").or_else(|| name.filter(known)),
+        name,
+        description: description.or(if title.is_some() { None } else { other }),
+        title,
         uri: text("error_uri"),
+        is_error: name.is_some() || nested.is_some(),
     }
 }
 
 /// Google: `{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}`
 fn nested_name(error: &Map<String, Value>) -> Option<&str> {
-    ["status", "code", "type"].into_iter().find_map(|name| nested_text(error, name))
+    let named = |name| nested_text(error, name).filter(|text| !text.is_empty());
+    ["status", "code", "type"].into_iter().find_map(named)
 }
 
 fn nested_text<'a>(error: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
@@ -95,32 +123,29 @@ fn nested_text<'a>(error: &'a Map<String, Value>, name: &str) -> Option<&'a str>
 
 /// What kind of failure a status and an OAuth error code mean. The code is believed first, but for
 /// 429: a server that throttles may say anything else with it.
-fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
+fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
+    let status = refusal.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return ErrorKind::Throttled;
     }
-    match code {
-        Some("invalid_client" | "unauthorized_client") => ErrorKind::InvalidClient,
-        Some("invalid_grant") => ErrorKind::InvalidGrant,
-        Some(
-            "invalid_request"
-            | "unsupported_grant_type"
-            | "invalid_scope"
-            | "invalid_target"
-            | "invalid_authorization_details",
-        ) => ErrorKind::InvalidRequest,
-        // RFC 7009 §2.2.1
-        Some("unsupported_token_type") => ErrorKind::UnsupportedTokenType,
-        Some("server_error" | "temporarily_unavailable") => ErrorKind::Server,
-        Some("slow_down") => ErrorKind::Throttled,
+    if let Some(kind) = said.code.and_then(|code| refusal.codes.kind(code)) {
+        return kind;
+    }
+    match said.code {
         _ if status.is_server_error() => ErrorKind::Server,
         // Auth0 says so to a wrong secret; RFC 6749 §5.2 has 401 for refused clients only.
         Some("access_denied") if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
         Some(_) => ErrorKind::Denied,
         None => match status {
+            // A proxy's or firewall's page, not the authorization server's word.
+            StatusCode::FORBIDDEN if is_page(refusal) => ErrorKind::Server,
+            // Likewise: the server itself would say what is wrong, or nothing at all.
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
+                if says_something_else(refusal, said) =>
+            {
+                ErrorKind::Server
+            }
             StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
-            // A firewall's page, not the authorization server's word.
-            StatusCode::FORBIDDEN if page => ErrorKind::Server,
             StatusCode::REQUEST_TIMEOUT => ErrorKind::Timeout,
             StatusCode::BAD_REQUEST
             | StatusCode::NOT_FOUND
@@ -129,6 +154,16 @@ fn kind(status: StatusCode, code: Option<&str>, page: bool) -> ErrorKind {
             _ => ErrorKind::Denied,
         },
     }
+}
+
+/// Whether an answer has a body that is not an error of an authorization server. An object without
+/// members says as little as no body.
+fn says_something_else(refusal: &Refusal<'_>, said: &Said<'_>) -> bool {
+    let is_empty = match refusal.members {
+        Some(members) => members.iter().next().is_none(),
+        None => without_mark(refusal.body).is_empty(),
+    };
+    !said.is_error && !is_empty
 }
 
 fn message(kind: ErrorKind, code: Option<&str>, method: &str) -> String {

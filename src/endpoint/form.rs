@@ -1,11 +1,10 @@
-use std::{borrow::Cow, cmp::Reverse};
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::Value;
 
 use crate::{
-    http::{encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string},
-    secret::{Members, Secret},
+    http::{encoded_bound, push_form_encoded, push_percent_encoded, wiped_string},
+    secret::Secret,
 };
 
 /// The parameters of a token request, in the order they were set.
@@ -106,67 +105,6 @@ impl Form {
     }
 }
 
-/// Replaces what was sent in secret by `[redacted]`: a server may repeat it in an error.
-pub(crate) struct Redactor(Vec<Secret>);
-
-impl Redactor {
-    /// Looks for these values, as they are and as they stand in a form.
-    pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut forms = Vec::new();
-        for secret in secrets {
-            let encoded = form_encoded(secret.expose());
-            forms.push(Secret::from(encoded.replace('+', "%20")));
-            forms.push(Secret::from(encoded.as_str()));
-            forms.push(secret.clone());
-        }
-        forms.retain(|form| !form.expose().is_empty());
-        // The longest first: a shorter one may be a part of it.
-        forms.sort_by_key(|form| Reverse(form.expose().len()));
-        forms.dedup();
-        Self(forms)
-    }
-
-    /// Looks for this value too, as it is.
-    pub(crate) fn and(mut self, secret: &Secret) -> Self {
-        self.0.push(secret.clone());
-        self
-    }
-
-    /// Looks for the tokens among these members too, however deep: an answer may repeat its own.
-    pub(crate) fn and_tokens_of(mut self, members: &Members) -> Self {
-        members.iter().for_each(|(name, value)| self.add_tokens(name, value));
-        self
-    }
-
-    /// The nesting is bounded by the parser, so this does not recurse without end.
-    fn add_tokens(&mut self, name: &str, value: &Value) {
-        match value {
-            Value::String(token) if TOKENS.contains(&name) && !token.is_empty() => {
-                self.0.push(Secret::from(&**token));
-            }
-            Value::Array(values) => values.iter().for_each(|value| self.add_tokens(name, value)),
-            Value::Object(members) => {
-                members.iter().for_each(|(name, value)| self.add_tokens(name, value));
-            }
-            _ => {}
-        }
-    }
-
-    /// The text without the secrets.
-    pub(crate) fn clean(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.expose()) {
-                text.replace(secret.expose(), "[redacted]")
-            } else {
-                text
-            }
-        })
-    }
-}
-
-/// The members that hold tokens, in the standards' spelling and Google's.
-const TOKENS: [&str; 4] = ["access_token", "refresh_token", "id_token", "accessToken"];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,25 +155,5 @@ mod tests {
             ]
         );
         assert_eq!(form.secrets().map(Secret::expose).collect::<Vec<_>>(), ["hunter2"]);
-    }
-
-    #[test]
-    fn f57_a_secret_is_found_raw_and_encoded() {
-        let redactor = Redactor::new([&Secret::from("p@ss w+rd"), &Secret::from("p@ss")]);
-        for sent in ["p@ss w+rd", "p%40ss+w%2Brd", "p%40ss%20w%2Brd"] {
-            assert_eq!(redactor.clean(&format!("bad {sent}!")), "bad [redacted]!");
-        }
-        assert_eq!(Redactor::new([&Secret::from("")]).clean("text"), "text");
-    }
-
-    #[test]
-    fn f57_tokens_of_an_answer_are_found_however_deep() {
-        let mut members = Members::default();
-        let nested =
-            serde_json::json!([{ "access_token": "a1", "team": "t", "x": { "id_token": "i1" } }]);
-        members.insert("authed".to_owned(), nested);
-        members.insert("refresh_token".to_owned(), "r1".into());
-        let redactor = Redactor::new([]).and_tokens_of(&members);
-        assert_eq!(redactor.clean("a1 i1 r1 t"), "[redacted] [redacted] [redacted] t");
     }
 }

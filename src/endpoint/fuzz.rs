@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Reading, read},
-    form::Redactor,
+    codes::ErrorCodes,
     pointer::Pointer,
+    redactor::Redactor,
     response::{Accepted, Rules},
     rfc3339::parse_rfc3339,
     scope,
@@ -110,10 +111,10 @@ fn reading(choice: u8, status: StatusCode, label: u8, body: &[u8]) -> Result<Tok
     }
     let now = (Instant::now(), SystemTime::UNIX_EPOCH + NOW);
     let requested = Scopes::default();
-    let reading =
-        Reading { rules: &rules, requested: &requested, method: "none", sent: now, received: now };
+    let (rules, requested, codes) = (&rules, &requested, &ErrorCodes::default());
+    let reading = Reading { rules, requested, method: "none", codes, sent: now, received: now };
     let secret = Secret::from(SECRET);
-    let outcome = read(&answer, &reading, || Redactor::new([&secret]));
+    let outcome = read(&answer, &reading, || Redactor::new([&secret])).map_err(Error::from);
     if let Err(error) = &outcome {
         let shown = error.to_string();
         assert!(shown.len() <= 1024 && shown.bytes().all(|b| (0x20..0x7f).contains(&b)), "{shown}");

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::{
     answer::{Reading, members},
     caller::wipe,
-    form::Redactor,
+    codes::ErrorCodes,
+    redactor::Redactor,
     response::Rules,
     rfc3339::parse_rfc3339,
     seconds::{duration, until},
@@ -35,6 +36,7 @@ pub(crate) struct Impersonation {
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
     pub(crate) rules: Rules,
+    pub(crate) codes: ErrorCodes,
     pub(crate) scopes: Scopes,
     /// How long the token shall live, in seconds.
     pub(crate) lifetime: u64,
@@ -57,16 +59,30 @@ impl Impersonation {
         let limits = Limits { deadline, body: self.body_limit };
         let now = || (Instant::now(), cx.clock.now().wall);
         let sent = now();
-        let answer = self.transport.exchange(self.prepare(token)?, limits).await?;
-        let (rules, requested, received) = (&self.rules, &self.scopes, now());
-        let reading = Reading { rules, requested, method: "none", sent, received };
+        let scopes = self.scopes_for(cx);
+        let request = self.prepare(token, &scopes)?;
+        let answer = self.transport.exchange(request, limits).await?;
+        let (rules, codes, requested, received) = (&self.rules, &self.codes, &scopes, now());
+        let reading = Reading { rules, requested, method: "none", codes, sent, received };
         let outcome = self.read(&answer, &reading, token);
         wipe(answer.into_body());
         outcome
     }
 
-    fn prepare(&self, token: &Secret) -> Result<http::Request<Bytes>, Error> {
-        let scopes: Vec<_> = self.scopes.iter().collect();
+    /// What is asked for: the scopes that are configured, and those that APIs have asked for besides.
+    fn scopes_for(&self, cx: &FetchContext) -> Scopes {
+        let mut scopes = self.scopes.clone();
+        if !cx.step_up.scopes.is_empty() {
+            scopes.extend(&cx.step_up.scopes);
+            if let Some(held) = cx.previous.as_ref().and_then(|previous| previous.scopes()) {
+                scopes.extend(held);
+            }
+        }
+        scopes
+    }
+
+    fn prepare(&self, token: &Secret, scopes: &Scopes) -> Result<http::Request<Bytes>, Error> {
+        let scopes: Vec<_> = scopes.iter().collect();
         let body = json!({ "scope": scopes, "lifetime": format!("{}s", self.lifetime) });
         let mut request = http::Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = Method::POST;
@@ -88,6 +104,9 @@ impl Impersonation {
     ) -> Result<TokenSet, Error> {
         let mut object = members(answer, reading, || Redactor::new([sent])).map_err(explained)?;
         let malformed = |problem| Error::new(ErrorKind::MalformedResponse, problem);
+        if object.repeats {
+            return Err(malformed("the impersonation's answer has a member twice"));
+        }
         let Some(Value::String(token)) = object.members.take("accessToken") else {
             return Err(malformed("the impersonation's answer has no accessToken"));
         };
@@ -101,7 +120,10 @@ impl Impersonation {
         let (sent_at, wall) = reading.sent;
         let left = until(expiry.as_secs_f64(), server_time(answer.headers(), wall));
         let lifetime = duration(left, self.rules.max_lifetime);
-        Ok(token.with_time_left(lifetime).with_scopes(self.scopes.clone()).with_sent_at(sent_at))
+        Ok(token
+            .with_time_left(lifetime)
+            .with_scopes(reading.requested.clone())
+            .with_sent_at(sent_at))
     }
 }
 

@@ -5,18 +5,21 @@
 mod answer;
 mod builder;
 mod caller;
+mod codes;
 mod exchange;
 mod failure;
 mod form;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod impersonation;
+mod issued;
 mod object;
 #[cfg(feature = "external-command")]
 mod output;
 mod pointer;
 #[cfg_attr(not(feature = "dpop"), path = "no_prover.rs")]
 mod prover;
+mod redactor;
 mod response;
 mod revocation;
 mod rfc3339;
@@ -26,16 +29,18 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use answer::{refusal, unexpected};
+pub(crate) use answer::{UnusableAnswer, refusal, unexpected};
 pub use builder::EndpointBuilder;
 pub(crate) use caller::{Caller, Exchanged};
 pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::{Form, Space};
 pub(crate) use impersonation::Impersonation;
+pub use issued::IssuedToken;
 pub(crate) use object::{NotAnObject, Object, object};
 #[cfg(feature = "external-command")]
 pub(crate) use output::written_token;
 pub(crate) use pointer::Pointer;
 pub(crate) use response::{Accepted, Rules};
 pub(crate) use revocation::{Revoker, TokenHint, nowhere_to_revoke};
+pub(crate) use scope::MOST_SCOPES;
 pub(crate) use settings::Settings;

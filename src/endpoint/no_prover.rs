@@ -2,16 +2,16 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 
 use super::Accepted;
-use crate::{discovery::Metadata, error::Error, http::Endpoint};
+use crate::{discovery::Metadata, error::Error};
 
 /// Nobody.
 pub(super) enum Prover {}
 
 impl Prover {
-    pub(super) fn new(_: &Accepted, _: &Endpoint) -> Option<Self> {
+    pub(super) fn new(_: &Accepted, _: &Uri) -> Option<Self> {
         None
     }
 

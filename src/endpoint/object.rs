@@ -5,15 +5,18 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::{
-    http::{BrokenJson, each_member, from_json},
+    http::{BrokenJson, MOST_VALUES, Member, each_member, from_json},
     secret::Members,
 };
 
-/// The members of an answer, and whether a member that has a meaning stood there twice.
+/// The members of an answer, and whether one of them stood there twice.
 #[derive(Default)]
 pub(crate) struct Object {
     pub(crate) members: Members,
+    /// A member that this crate acts on, and that stood there twice.
     pub(crate) repeated: Option<&'static str>,
+    /// Whether any member stood there twice, known or not, at any level.
+    pub(crate) repeats: bool,
 }
 
 /// Why an answer has no members. It holds nothing of the answer: any part may be a token.
@@ -21,6 +24,8 @@ pub(crate) struct Object {
 pub(crate) enum NotAnObject {
     /// It begins like a JSON object and is none.
     Json { line: usize, column: usize },
+    /// It has more values than any server sends.
+    TooLarge,
     /// It is something else.
     Other,
 }
@@ -33,15 +38,19 @@ pub(crate) enum NotAnObject {
 pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnObject> {
     let body = without_mark(body);
     if body.first() == Some(&b'{') {
-        return from_json(body)
-            .map_err(|BrokenJson { line, column }| NotAnObject::Json { line, column });
+        return from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
+            if is_too_large { NotAnObject::TooLarge } else { NotAnObject::Json { line, column } }
+        });
     }
     let plain_or_form = matches!(
         media_type(headers).as_deref(),
         Some("application/x-www-form-urlencoded" | "text/plain")
     );
     let body = body.trim_ascii_end();
-    if plain_or_form && looks_like_a_form(body) { Ok(form(body)) } else { Err(NotAnObject::Other) }
+    if !plain_or_form || !looks_like_a_form(body) {
+        return Err(NotAnObject::Other);
+    }
+    if count_of_pairs(body) > MOST_VALUES { Err(NotAnObject::TooLarge) } else { Ok(form(body)) }
 }
 
 /// Returns the media type in lower case, without parameters. What stands in those does not matter.
@@ -69,12 +78,17 @@ fn form(body: &[u8]) -> Object {
     object
 }
 
+fn count_of_pairs(form: &[u8]) -> usize {
+    form.split(|b| *b == b'&').count()
+}
+
 impl Object {
     /// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
     fn insert(&mut self, name: String, value: Value) {
         let known = PROTOCOL_MEMBERS.iter().find(|known| **known == name).copied();
         if !self.members.insert(name, value) {
             self.repeated = self.repeated.or(known);
+            self.repeats = true;
         }
     }
 }
@@ -82,7 +96,10 @@ impl Object {
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Self::default();
-        each_member(deserializer, |name, value| object.insert(name, value))?;
+        each_member(deserializer, |Member { name, value, repeats_within }| {
+            object.insert(name, value);
+            object.repeats |= repeats_within;
+        })?;
         Ok(object)
     }
 }
@@ -93,6 +110,7 @@ impl fmt::Display for NotAnObject {
             Self::Json { line, column } => {
                 write!(f, "its JSON is broken at line {line} column {column}")
             }
+            Self::TooLarge => write!(f, "it has more than {MOST_VALUES} values"),
             Self::Other => f.write_str("it is not a JSON object"),
         }
     }

@@ -4,9 +4,9 @@ use http::HeaderMap;
 
 use super::{
     failure::is_failure,
-    form::Redactor,
     object::{object, without_mark},
-    response::{Rules, token_set},
+    redactor::Redactor,
+    response::{Rules, refresh_token, token_set},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -31,17 +31,23 @@ pub(crate) fn written_token(
             .map_err(|_| malformed("it is not UTF-8".to_owned()))?;
         return TokenSet::bearer(token);
     }
-    let object =
+    let mut object =
         object(&HeaderMap::new(), text).map_err(|problem| malformed(problem.to_string()))?;
     if is_failure(&object.members) {
         return Err(Error::new(ErrorKind::Denied, "it is an error, not a token"));
     }
-    token_set(object, rules, &Scopes::default(), now, || Redactor::new([])).map_err(|error| {
+    let refresh_token = refresh_token(&mut object.members);
+    let token = token_set(object, rules, &Scopes::default(), now, || Redactor::new([]));
+    let token = token.map_err(|error| {
         // That one quotes the type.
         if error.kind() == ErrorKind::UnusableToken {
             let message = "its token is not a bearer token, or does not fit a header";
             return Error::new(ErrorKind::UnusableToken, message);
         }
         error
+    })?;
+    Ok(match refresh_token {
+        Some(refresh_token) => token.with_refresh_token(refresh_token),
+        None => token,
     })
 }

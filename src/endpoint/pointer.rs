@@ -2,7 +2,9 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+    },
 };
 
 use super::object::{Object, without_mark};
@@ -48,10 +50,8 @@ struct Seek<'a>(&'a [String]);
 impl<'de> DeserializeSeed<'de> for Seek<'_> {
     type Value = Option<Object>;
 
+    /// Whatever kind it is: an error about the wrong kind would have all of a long text in it.
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        if self.0.is_empty() {
-            return Object::deserialize(deserializer).map(Some);
-        }
         deserializer.deserialize_any(self)
     }
 }
@@ -60,11 +60,37 @@ impl<'de> Visitor<'de> for Seek<'_> {
     type Value = Option<Object>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Some((name, rest)) = self.0.split_first() else { return Ok(None) };
+        let Some((name, rest)) = self.0.split_first() else {
+            return Object::deserialize(MapAccessDeserializer::new(map)).map(Some);
+        };
         let mut found = Found::default();
         while let Some(key) = map.next_key::<String>()? {
             if key == *name {
@@ -77,7 +103,10 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
-        let Some((index, rest)) = self.0.split_first() else { return Ok(None) };
+        let Some((index, rest)) = self.0.split_first() else {
+            while values.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(None);
+        };
         let mut found = Found::default();
         for at in 0_usize.. {
             if at.to_string() == *index {
@@ -142,6 +171,9 @@ mod tests {
         ] {
             assert_eq!(token(pointer, body).as_deref(), expected, "{pointer}");
         }
+        let list = r#"[{"access_token":"0"},[{"access_token":"1"}]]"#;
+        assert_eq!(token("/0", list).as_deref(), Some("0"));
+        assert_eq!(token("/1/0", list).as_deref(), Some("1"));
     }
 
     #[test]

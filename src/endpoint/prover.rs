@@ -1,13 +1,12 @@
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::Accepted;
 use crate::{
     discovery::Metadata,
     dpop::{DpopKey, Proof, ProofUrl, Role, Server},
     error::{Error, ErrorKind, printable},
-    http::Endpoint,
 };
 
 /// Makes the proofs for one endpoint of an authorization server, and learns from its answers.
@@ -15,14 +14,19 @@ pub(super) struct Prover<'a> {
     key: &'a DpopKey,
     url: ProofUrl<'a>,
     server: Arc<Server>,
+    /// The nonce that was known when the proof was made.
+    known: Option<Box<str>>,
 }
 
 impl<'a> Prover<'a> {
-    /// `None` if tokens are not to be bound to a key.
-    pub(super) fn new(accepted: &'a Accepted, endpoint: &'a Endpoint) -> Option<Self> {
+    /// `url` is the endpoint's, as the transport sends it. `None` if tokens are not to be bound to a
+    /// key.
+    pub(super) fn new(accepted: &'a Accepted, url: &'a Uri) -> Option<Self> {
         let key = accepted.key()?;
-        let url = ProofUrl::of_uri(endpoint.uri())?;
-        Some(Self { key, url, server: key.server(Role::Authorization, url) })
+        let url = ProofUrl::of_uri(url)?;
+        let server = key.server(Role::Authorization, url);
+        let known = server.known_nonce();
+        Some(Self { key, url, server, known })
     }
 
     /// Whether the server takes proofs that are signed like these, if its metadata says.
@@ -60,7 +64,8 @@ impl<'a> Prover<'a> {
         error: Option<&Error>,
         now: SystemTime,
     ) -> bool {
-        let learned = self.server.learn(headers);
+        // The same one again teaches nothing: it was in the proof that was refused.
+        let learned = self.server.learn(headers) && self.server.known_nonce() != self.known;
         match error.and_then(Error::oauth).and_then(|oauth| oauth.code.as_deref()) {
             Some("use_dpop_nonce") => learned,
             Some("invalid_dpop_proof") => self.server.correct_clock(headers, now),

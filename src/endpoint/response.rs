@@ -6,9 +6,9 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    form::Redactor,
     object::Object,
     pointer::Pointer,
+    redactor::Redactor,
     scope,
     seconds::{FIRST_INSTANT, Seconds, duration, until},
 };
@@ -118,8 +118,9 @@ pub(crate) fn token_set(
     if let Some(usable_in) = usable_in(&members, rules, now)? {
         token = token.with_usable_in(usable_in);
     }
-    if let Some(refresh_token) = refresh_token(&mut members, rules.strict)? {
-        token = token.with_refresh_token(refresh_token);
+    // One that is a string has been taken out before: it counts whatever else is wrong.
+    if members.take("refresh_token").is_some() && rules.strict {
+        return Err(malformed("the token response's refresh_token is not a string"));
     }
 
     let scope = members.get("scope");
@@ -135,7 +136,7 @@ pub(crate) fn token_set(
     Ok(token.with_members(members))
 }
 
-fn access_token(members: &mut Members, strict: bool) -> Result<Secret, Error> {
+pub(super) fn access_token(members: &mut Members, strict: bool) -> Result<Secret, Error> {
     let token = match members.take("access_token") {
         Some(Value::String(token)) if !token.is_empty() => Secret::from(token),
         Some(Value::String(_)) => return Err(malformed("the token response's token is empty")),
@@ -209,16 +210,19 @@ fn check_type(
 ///
 /// `ext_expires_in` is not looked at: it is how long a client may go on in an outage of the
 /// authorization server, and the API has to agree to it.
-fn lifetime(members: &Members, rules: &Rules, now: SystemTime) -> Result<Option<Duration>, Error> {
+pub(super) fn lifetime(
+    members: &Members,
+    rules: &Rules,
+    now: SystemTime,
+) -> Result<Option<Duration>, Error> {
     let expires_in = number(members, "expires_in", rules, Seconds::read)?;
     let seconds = match expires_in.filter(|seconds| *seconds > 0.0) {
         Some(seconds) => Some(seconds),
-        None => number(members, "expires_on", rules, Seconds::read_instant)?.map(|seconds| {
-            // Some servers put seconds from now here.
-            if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) }
-        }),
+        None => number(members, "expires_on", rules, Seconds::read_instant)?,
     };
-    Ok(seconds.map(|seconds| duration(seconds, rules.max_lifetime)))
+    // Some servers put an instant into `expires_in`, others seconds from now into `expires_on`.
+    let from_now = |seconds| if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) };
+    Ok(seconds.map(|seconds| duration(from_now(seconds), rules.max_lifetime)))
 }
 
 /// A hint, so it is worth nothing if it is not within the token's life.
@@ -239,17 +243,12 @@ fn usable_in(members: &Members, rules: &Rules, now: SystemTime) -> Result<Option
     Ok(usable_in.filter(|usable_in| !usable_in.is_zero()))
 }
 
-/// Absent, `null` and empty mean the same: there is none.
-fn refresh_token(members: &mut Members, strict: bool) -> Result<Option<Secret>, Error> {
-    match members.take("refresh_token") {
-        Some(Value::String(token)) => Ok(Some(Secret::from(token)).filter(|t| !is_empty(t))),
-        Some(_) if strict => Err(malformed("the token response's refresh_token is not a string")),
-        _ => Ok(None),
+/// Takes the refresh token out. Absent, `null` and empty mean the same: there is none.
+pub(super) fn refresh_token(members: &mut Members) -> Option<Secret> {
+    match members.take_text("refresh_token") {
+        Some(token) if token.is_empty() => None,
+        token => token.map(Secret::from),
     }
-}
-
-fn is_empty(secret: &Secret) -> bool {
-    secret.expose().is_empty()
 }
 
 fn number(
@@ -267,7 +266,7 @@ fn number(
     }
 }
 
-fn malformed(message: impl Into<Cow<'static, str>>) -> Error {
+pub(super) fn malformed(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::MalformedResponse, message)
 }
 

@@ -44,6 +44,9 @@ impl Revoker {
             Some(refresh_token) => self.revoke(refresh_token, TokenHint::Refresh, cx).await,
             None => Ok(()),
         };
+        if !token.has_access() {
+            return refresh;
+        }
         let access = self.revoke(token.access_token(), TokenHint::Access, cx).await;
         refresh.and(access)
     }

@@ -35,14 +35,19 @@ pub(super) fn is_strict(scope: Option<&Value>, requested: &Scopes) -> bool {
 fn add(scopes: &mut Scopes, text: &str, requested: &Scopes) {
     for token in text.split_ascii_whitespace() {
         // A comma may stand in a scope token: one that was asked for is not split.
-        let parts =
-            if requested.contains(token) { vec![token] } else { token.split(',').collect() };
-        for part in parts {
+        let whole = requested.contains(token);
+        for part in token.split(|c| c == ',' && !whole) {
+            if scopes.len() >= MOST_SCOPES {
+                return;
+            }
             // What is no scope token cannot have been asked for.
             let _ = scopes.insert(part);
         }
     }
 }
+
+/// How many scopes of an answer are read: each takes twenty times its own size in memory.
+pub(crate) const MOST_SCOPES: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Accepted,
     caller::{Caller, Location},
+    codes::ErrorCodes,
 };
 use crate::{
     client_auth::{ClientAuth, FAPI_ALGORITHMS},
@@ -18,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) transport: Option<Transport>,
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
+    pub(crate) codes: ErrorCodes,
     pub(crate) allow_http: bool,
     pub(crate) fapi: bool,
 }
@@ -37,6 +39,7 @@ impl Settings {
             transport: None,
             timeout: TIMEOUT,
             body_limit: BODY_LIMIT,
+            codes: ErrorCodes::default(),
             allow_http: false,
             fapi: false,
         }
@@ -49,6 +52,7 @@ impl Settings {
         };
         zero("timeout", self.timeout.is_zero())?;
         zero("body_limit", self.body_limit == 0)?;
+        self.codes.check()?;
         let (url, discovery) = self.source.clone().into_parts();
         if let Some(discovery) = &discovery {
             discovery.check()?;
@@ -143,6 +147,7 @@ impl CheckedSettings {
             body_limit,
             accepted: Accepted::Bearer,
             algorithms: self.settings.fapi.then_some(&FAPI_ALGORITHMS),
+            codes: self.settings.codes.clone(),
             clock: Arc::default(),
         })
     }

@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    answer::{Reading, read},
-    form::Redactor,
+    answer::{Reading, UnusableAnswer, read},
+    codes::ErrorCodes,
+    redactor::Redactor,
     response::{Accepted, Rules},
 };
 use crate::{
@@ -42,6 +43,7 @@ const JSON: &str = "application/json";
 const NOW: u64 = 1_566_161_738;
 
 static SENT: LazyLock<Instant> = LazyLock::new(Instant::now);
+static CODES: LazyLock<ErrorCodes> = LazyLock::new(ErrorCodes::default);
 
 fn answer(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
     let mut answer = http::Response::new(body.into().into());
@@ -62,12 +64,15 @@ fn scopes(tokens: &[&str]) -> Scopes {
 fn reading<'a>(rules: &'a Rules, requested: &'a Scopes) -> Reading<'a> {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
     let late = (*SENT + Duration::from_secs(2), wall + Duration::from_secs(2));
-    Reading { rules, requested, method: "client_secret_basic", sent: (*SENT, wall), received: late }
+    let (method, codes, sent) = ("client_secret_basic", &*CODES, (*SENT, wall));
+    Reading { rules, requested, method, codes, sent, received: late }
 }
 
 fn read_with(rules: &Rules, answer: &Answer) -> Result<TokenSet, Error> {
     let secret = Secret::from("hunter2+");
-    read(answer, &reading(rules, &scopes(&["a", "b"])), || Redactor::new([&secret]))
+    let requested = scopes(&["a", "b"]);
+    let reading = reading(rules, &requested);
+    read(answer, &reading, || Redactor::new([&secret])).map_err(Error::from)
 }
 
 fn json(body: &str) -> Result<TokenSet, Error> {

@@ -11,23 +11,24 @@ pub enum ErrorKind {
     /// The authorization server asked for fewer requests (429, `Retry-After`, `slow_down`).
     Throttled,
     /// The authorization server, or a proxy before it, failed (5xx, `server_error`,
-    /// `temporarily_unavailable`).
+    /// `temporarily_unavailable`; a 401, 403 or 404 with a page, or with a text of a proxy's own).
     Server,
     /// The authorization server does not accept the client's credentials (`invalid_client`,
-    /// `unauthorized_client`, a bare 401).
+    /// `unauthorized_client`, an empty 401).
     InvalidClient,
-    /// The grant has ended (`invalid_grant`): the refresh token or assertion is expired, revoked or
-    /// already spent.
+    /// The grant has ended (`invalid_grant`, or what the server calls it): the refresh token or
+    /// assertion is expired, revoked or already spent, or the user has to log in again.
     InvalidGrant,
     /// The authorization server refuses the request as it is configured (`invalid_request`,
     /// `invalid_scope`, `invalid_target`, `unsupported_grant_type`, a wrong URL).
     InvalidRequest,
     /// The authorization server refuses with any other OAuth error code, or a bare 4xx.
     Denied,
-    /// The answer was not a token response: too large, not JSON, members missing or repeated.
+    /// The answer was not a token response: too large, not JSON, members missing or repeated. A new
+    /// refresh token in it is kept all the same.
     MalformedResponse,
     /// The answer held a token that cannot be used: an unknown token type, or characters that do
-    /// not belong in a header.
+    /// not belong in a header. A new refresh token in it is kept all the same.
     UnusableToken,
     /// What the authorization server supports and what is configured do not fit together, such as
     /// a way of client authentication that it does not have.

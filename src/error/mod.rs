@@ -15,6 +15,7 @@ mod text;
 
 pub use config::ConfigError;
 pub use kind::ErrorKind;
+pub(crate) use oauth::LONGEST_TEXT;
 pub use oauth::OAuthError;
 pub use runtime::Error;
 pub(crate) use text::printable;

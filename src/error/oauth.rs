@@ -54,7 +54,10 @@ impl fmt::Display for OAuthError {
 
 impl std::error::Error for OAuthError {}
 
+/// How much of one text that a server sent an error shows at most, in bytes.
+pub(crate) const LONGEST_TEXT: usize = 600;
+
 // Together with our own words, an error stays below 1 KiB.
 const CODE_CAP: usize = 100;
-const DESCRIPTION_CAP: usize = 600;
+const DESCRIPTION_CAP: usize = LONGEST_TEXT;
 const URI_CAP: usize = 200;

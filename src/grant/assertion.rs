@@ -24,7 +24,7 @@ impl AssertionGrant {
         let token = exchange_newest(&self.assertion, "the assertion", cx, |assertion| {
             let mut form = form.clone();
             form.set_secret("assertion", (self.encode)(&assertion));
-            async move { endpoint.request(cx, &form, scopes).await }
+            async move { endpoint.request(cx, &form, scopes).await.map_err(Error::from) }
         })
         .await?;
         // RFC 7521 §4.1: refresh tokens "are not typically issued"; a new assertion takes their

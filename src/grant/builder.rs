@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use super::parameter::{DETAILS, check_details, check_extra, check_resource};
+use super::parameter::{DETAILS, check_details, check_extra, check_identifier, check_resource};
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     endpoint::{
         Accepted, Form, Pointer, Revoker, Rules, Settings, Space, TokenEndpoint, nowhere_to_revoke,
     },
-    error::{ConfigError, Error},
+    error::{ConfigError, Error, ErrorKind},
     http::Transport,
     source::FetchContext,
     token::Scopes,
@@ -30,6 +30,8 @@ struct Common {
     revocation: Option<String>,
     scopes: Vec<String>,
     resources: Vec<String>,
+    /// Resources that are no URIs.
+    identifiers: Vec<String>,
     audiences: Vec<String>,
     details: Option<Value>,
     parameters: Vec<(String, String)>,
@@ -63,6 +65,7 @@ impl<G> GrantBuilder<G> {
             revocation: None,
             scopes: Vec::new(),
             resources: Vec::new(),
+            identifiers: Vec::new(),
             audiences: Vec::new(),
             details: None,
             parameters: Vec::new(),
@@ -99,6 +102,14 @@ impl<G> GrantBuilder<G> {
     #[must_use]
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.common.resources.push(uri.into());
+        self
+    }
+
+    /// As [`resource`](Self::resource), for an identifier that is no URI: Entra's v1 endpoint and AD FS
+    /// know APIs by a GUID. Any other server refuses it with `invalid_target`.
+    #[must_use]
+    pub fn resource_identifier(mut self, identifier: impl Into<String>) -> Self {
+        self.common.identifiers.push(identifier.into());
         self
     }
 
@@ -148,7 +159,8 @@ impl<G> GrantBuilder<G> {
         self
     }
 
-    /// Sets how large an answer may be, after decompression. Default: 1 MiB.
+    /// Sets how large an answer may be, after decompression. Default: 1 MiB. One with more than
+    /// 10,000 JSON values is refused whatever its size.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.common.settings.body_limit = bytes;
@@ -175,6 +187,17 @@ impl<G> GrantBuilder<G> {
     #[must_use]
     pub fn bearer_type(mut self, token_type: impl Into<String>) -> Self {
         self.common.rules.bearer_types.push(token_type.into());
+        self
+    }
+
+    /// Says what an error code of this server means, where it is none that the crate knows: a refresh
+    /// token that is dead is [`InvalidGrant`](ErrorKind::InvalidGrant), a client that is refused
+    /// [`InvalidClient`](ErrorKind::InvalidClient). The case of the code does not count. It may be
+    /// repeated. Default: the codes of the standards, and those that GitHub, Slack, Google, Entra and
+    /// others send for the same; any other is [`Denied`](ErrorKind::Denied).
+    #[must_use]
+    pub fn error_code(mut self, code: impl Into<String>, kind: ErrorKind) -> Self {
+        self.common.settings.codes.insert(code.into(), kind);
         self
     }
 
@@ -311,6 +334,13 @@ impl Checked {
 
 impl Common {
     fn check_fapi(&self) -> Result<(), ConfigError> {
+        if self.settings.fapi && self.revocation.is_some() {
+            return Err(ConfigError::Fapi {
+                clause: "shall only use authorization server metadata [...] retrieved from the \
+                         metadata document",
+                reason: "leave revocation_endpoint() out: the metadata says where it is",
+            });
+        }
         let bound = self.rules.accepted.only_bound() || self.settings.auth.is_mtls();
         if !self.settings.fapi || bound {
             return Ok(());
@@ -329,6 +359,10 @@ impl Common {
         for resource in &self.resources {
             check_resource(resource)?;
             form.add("resource", &**resource);
+        }
+        for identifier in &self.identifiers {
+            check_identifier(identifier)?;
+            form.add("resource", &**identifier);
         }
         for audience in &self.audiences {
             if audience.is_empty() {

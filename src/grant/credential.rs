@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ErrorKind},
     secret::{Secret, SecretSource},
     source::FetchContext,
-    token::{TokenSet, jwt_expiry},
+    token::jwt_expiry,
 };
 
 /// Reads a credential within the fetch's time.
@@ -43,15 +43,15 @@ pub(super) async fn read_live(
 
 /// Exchanges a credential for a token. If the server refuses it, it is read again, and another one
 /// is tried once: it may have been replaced just then.
-pub(super) async fn exchange_newest<F, Fut>(
+pub(super) async fn exchange_newest<T, F, Fut>(
     source: &SecretSource,
     what: &'static str,
     cx: &FetchContext,
     mut exchange: F,
-) -> Result<TokenSet, Error>
+) -> Result<T, Error>
 where
     F: FnMut(Secret) -> Fut,
-    Fut: Future<Output = Result<TokenSet, Error>>,
+    Fut: Future<Output = Result<T, Error>>,
 {
     let first = read_live(source, what, cx).await?;
     let error = match exchange(first.clone()).await {

@@ -2,16 +2,19 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt,
+    future::{Future, poll_fn},
     path::PathBuf,
+    pin::pin,
     process::{ExitStatus, Stdio},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use tokio::{
     io::AsyncReadExt,
     process::Command,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use zeroize::Zeroizing;
 
@@ -32,7 +35,7 @@ use crate::{
 /// The program is run each time a token is due: without a shell, with nothing on its standard
 /// input, and with no environment but what it is given. What it writes to its standard error is not
 /// kept, as it may hold anything. It is killed when its time is over or the fetch is dropped; what
-/// it has started itself is not.
+/// it has started itself is not, and is not waited for, even if it holds the output open.
 ///
 /// ```
 /// use tower_oauth::ExternalCommand;
@@ -196,6 +199,10 @@ impl ExternalCommandBuilder {
         Error::new(kind, format!("program {} {problem}", shown(self.program.as_os_str())))
     }
 
+    fn too_much(&self) -> Error {
+        self.failure(ErrorKind::MalformedResponse, "writes more than 64 KiB")
+    }
+
     /// Runs the program to its end. When this is dropped, it is killed.
     async fn output(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut command = self.command().await?;
@@ -207,16 +214,32 @@ impl ExternalCommandBuilder {
             child.stdout.take().ok_or_else(|| self.failure(ErrorKind::Source, unreadable))?;
         // With room for all of it: a vector that grows leaves copies behind.
         let mut output = Zeroizing::new(Vec::with_capacity(OUTPUT_CAP + 64));
-        let reading = stdout.take(OUTPUT_CAP as u64 + 1).read_to_end(&mut output).await;
-        if output.len() > OUTPUT_CAP {
-            return Err(self.failure(ErrorKind::MalformedResponse, "writes more than 64 KiB"));
-        }
-        let status = match reading {
-            Ok(_) => child.wait().await,
-            Err(error) => Err(error),
+        let mut stdout = stdout.take(OUTPUT_CAP as u64 + 1);
+        let unreadable = |source| self.failure(ErrorKind::Source, unreadable).with_source(source);
+        let ended = {
+            let mut reading = pin!(stdout.read_to_end(&mut output));
+            let mut ending = pin!(child.wait());
+            poll_fn(|cx| match reading.as_mut().poll(cx) {
+                Poll::Ready(read) => Poll::Ready(read.map(|_| None)),
+                Poll::Pending => ending.as_mut().poll(cx).map_ok(Some),
+            })
+            .await
+            .map_err(unreadable)?
         };
-        let status = status
-            .map_err(|source| self.failure(ErrorKind::Source, unreadable).with_source(source))?;
+        let status = match ended {
+            Some(status) => status,
+            None if output.len() > OUTPUT_CAP => return Err(self.too_much()),
+            None => child.wait().await.map_err(unreadable)?,
+        };
+        // What it has written is in the pipe by now. What it has started may hold the pipe open for
+        // as long as it likes.
+        let rest = stdout.read_to_end(&mut output);
+        if let Ok(reading) = timeout(REST, rest).await {
+            reading.map_err(unreadable)?;
+        }
+        if output.len() > OUTPUT_CAP {
+            return Err(self.too_much());
+        }
         if !status.success() {
             let advice = "failed; run it by hand to see why, its error output is not kept";
             return Err(self
@@ -291,6 +314,8 @@ impl fmt::Debug for ExternalCommandBuilder {
 }
 
 const OUTPUT_CAP: usize = 64 * 1024;
+/// How long the rest of the output is read once the program has ended.
+const REST: Duration = Duration::from_millis(200);
 const RULES: Rules = Rules {
     strict: false,
     assume_bearer: true,

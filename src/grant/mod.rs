@@ -44,6 +44,7 @@ mod refresh_token;
 mod saml2_bearer;
 mod token_exchange;
 
+pub use crate::endpoint::IssuedToken;
 pub use builder::GrantBuilder;
 pub use by_resource::ByResource;
 pub use client_credentials::{ClientCredentials, ClientCredentialsOptions};

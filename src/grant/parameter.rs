@@ -40,6 +40,17 @@ pub(super) fn check_resource(value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A resource that is no URI: visible ASCII, so that it is not a sentence or a secret by mistake.
+pub(super) fn check_identifier(value: &str) -> Result<(), ConfigError> {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(ConfigError::Parameter {
+        name: "resource".to_owned(),
+        reason: "an identifier is visible ASCII, such as 00000003-0000-0000-c000-000000000000",
+    })
+}
+
 /// RFC 9396 §2: "The request parameter `authorization_details` contains, in JSON notation, an
 /// array of objects. [...] type: [...] REQUIRED."
 pub(super) fn check_details(details: &Value) -> Result<String, ConfigError> {

@@ -1,16 +1,18 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
     builder::{Checked, GrantBuilder, scope_set},
     credential::read,
 };
+#[cfg(feature = "store")]
+use crate::source::KeptRefreshToken;
 use crate::{
     client_auth::ClientAuth,
     discovery::EndpointSource,
-    endpoint::TokenHint,
+    endpoint::{TokenHint, UnusableAnswer},
     error::{ConfigError, Error, ErrorKind},
     secret::{Secret, SecretSource},
     source::{FetchContext, TokenSource},
@@ -25,6 +27,9 @@ use crate::{
 ///
 /// When the grant has ended, the initial refresh token is read again. If it is one that was not
 /// sent yet, because somebody gave access again, it is tried once.
+///
+/// A new refresh token is kept also where the rest of its answer is refused, such as for a token type
+/// that is not supported: the fetch fails, and the next one sends the new one.
 ///
 /// ```no_run
 /// use tower_oauth::{ClientAuth, RefreshToken, SecretSource};
@@ -53,6 +58,15 @@ pub(super) struct Inner {
     /// The initial refresh token that was sent last. It may be spent, and a spent one must not be
     /// sent instead of a newer one.
     presented: Mutex<Option<Secret>>,
+    /// A refresh token that came with an answer whose token was refused.
+    replaced: Mutex<Option<Replaced>>,
+}
+
+/// A refresh token that is spent, and the one that the server gave for it.
+struct Replaced {
+    /// The one that whoever asks for tokens still has.
+    spent: Secret,
+    newest: Secret,
 }
 
 /// What only [`RefreshToken`] has to configure.
@@ -106,7 +120,8 @@ impl GrantBuilder<RefreshTokenOptions> {
             });
         }
         let presented = Mutex::new(None);
-        Ok(RefreshToken(Arc::new(Inner { checked, granted, initial, presented })))
+        let replaced = Mutex::new(None);
+        Ok(RefreshToken(Arc::new(Inner { checked, granted, initial, presented, replaced })))
     }
 }
 
@@ -120,6 +135,7 @@ impl RefreshToken {
             return false;
         }
         *self.0.presented.lock().unwrap_or_else(PoisonError::into_inner) = presented;
+        *self.0.replaced() = other.0.replaced().take();
         true
     }
 }
@@ -158,14 +174,18 @@ impl TokenSource for RefreshToken {
 }
 
 impl Inner {
-    async fn exchange(&self, cx: &FetchContext, current: &Secret) -> Result<TokenSet, Error> {
+    /// Trades the refresh token that the caller knows, or the one that has replaced it.
+    async fn exchange(&self, cx: &FetchContext, known: &Secret) -> Result<TokenSet, Error> {
         let Checked { endpoint, scopes, form, .. } = &self.checked;
+        let current = &self.newest(known);
         let mut form = form.clone();
         form.set_secret("refresh_token", current.clone());
         // RFC 6749 §6: the scope, "if omitted is treated as equal to the scope originally granted
         // by the resource owner."
         let requested = if scopes.is_empty() { &self.granted } else { scopes };
-        let mut token = endpoint.request(cx, &form, requested).await?;
+        let outcome = endpoint.request(cx, &form, requested).await;
+        let mut token = outcome.map_err(|unusable| self.keep(cx, known, current, unusable))?;
+        *self.replaced() = None;
         // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the
         // client MUST discard the old refresh token and replace it with the new refresh token."
         if token.refresh_token().is_none() {
@@ -177,15 +197,54 @@ impl Inner {
         }
     }
 
+    /// Keeps the refresh token of an answer whose token was refused: what was sent for it is spent,
+    /// and sent again it would end the grant. A store hears of it with the error.
+    fn keep(
+        &self,
+        cx: &FetchContext,
+        known: &Secret,
+        current: &Secret,
+        unusable: UnusableAnswer,
+    ) -> Error {
+        let UnusableAnswer { error, refresh_token } = unusable;
+        let Some(newest) = refresh_token.filter(|newest| newest != current) else { return error };
+        *self.replaced() = Some(Replaced { spent: known.clone(), newest: newest.clone() });
+        #[cfg(feature = "store")]
+        if cx.stored {
+            return KeptRefreshToken::with(error, newest);
+        }
+        #[cfg(not(feature = "store"))]
+        let _ = cx;
+        error
+    }
+
+    /// The refresh token that has replaced this one, or this one itself.
+    fn newest(&self, known: &Secret) -> Secret {
+        let replaced = self.replaced();
+        let newest = replaced.as_ref().filter(|replaced| replaced.spent == *known);
+        newest.map_or_else(|| known.clone(), |replaced| replaced.newest.clone())
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Option<Replaced>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Revokes what was given last; before there was anything, what was given to begin with.
     async fn revoke(&self, cx: &FetchContext) -> Result<(), Error> {
-        match &self.checked.revoker {
-            Some(revoker) if cx.previous.is_none() => {
-                let initial = read(&self.initial, "the refresh token", cx).await?;
-                revoker.revoke(&initial, TokenHint::Refresh, cx).await
-            }
-            _ => self.checked.revoke(cx).await,
+        let revoker = self.checked.revoker.as_ref().filter(|_| cx.previous.is_none());
+        if let Some(revoker) = revoker {
+            let initial = read(&self.initial, "the refresh token", cx).await?;
+            return revoker.revoke(&self.newest(&initial), TokenHint::Refresh, cx).await;
         }
+        let newest = |token: &Arc<TokenSet>| match token.refresh_token() {
+            Some(known) => {
+                let token = TokenSet::clone(token);
+                Arc::new(token.with_refresh_token(self.newest(known)))
+            }
+            None => token.clone(),
+        };
+        let previous = cx.previous.as_ref().map(newest);
+        self.checked.revoke(&FetchContext { previous, ..cx.clone() }).await
     }
 
     /// RFC 6749 §6: "The requested scope MUST NOT include any scope not originally granted by the

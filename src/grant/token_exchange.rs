@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     client_auth::ClientAuth,
     discovery::EndpointSource,
+    endpoint::{Form, IssuedToken},
     error::{ConfigError, Error, ErrorKind},
     secret::SecretSource,
     source::{FetchContext, TokenSource},
@@ -66,6 +67,9 @@ impl TokenExchange {
     pub const ID_TOKEN: &'static str = "urn:ietf:params:oauth:token-type:id_token";
     /// The type of a JWT, whatever it is for.
     pub const JWT: &'static str = "urn:ietf:params:oauth:token-type:jwt";
+    /// The type of an identity assertion grant, which another authorization server trades for a token
+    /// ([`issue`](Self::issue)).
+    pub const ID_JAG: &'static str = "urn:ietf:params:oauth:token-type:id-jag";
     /// The type of a SAML 2.0 assertion, base64url-encoded.
     pub const SAML2: &'static str = "urn:ietf:params:oauth:token-type:saml2";
 
@@ -99,6 +103,11 @@ impl GrantBuilder<TokenExchangeOptions> {
     }
 
     /// Sets the type of token that is asked for. Default: the server decides.
+    ///
+    /// An access token, and a [`JWT`](TokenExchange::JWT) whose `token_type` is `Bearer`, can be put on
+    /// requests ([RFC 8693 §2.2.1]); any other type is only for [`TokenExchange::issue`].
+    ///
+    /// [RFC 8693 §2.2.1]: https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1
     #[must_use]
     pub fn requested_token_type(mut self, token_type: impl Into<String>) -> Self {
         self.options_mut().requested = Some(token_type.into());
@@ -158,21 +167,91 @@ impl TokenExchange {
     }
 }
 
-impl TokenSource for TokenExchange {
-    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let Inner { checked: Checked { endpoint, scopes, form, .. }, options } = &*self.0;
-        let mut form = form.clone();
-        if let Some((actor, _)) = &options.actor {
-            form.set_secret("actor_token", read_live(actor, "the actor token", &cx).await?);
+impl TokenExchange {
+    /// Exchanges the subject token for one of the type that was
+    /// [requested](GrantBuilder::requested_token_type), whatever that is, and returns it: an identity
+    /// assertion grant ([`ID_JAG`](Self::ID_JAG)), a SAML assertion, any token whose `token_type` is
+    /// `N_A`. It is the caller's to use: no layer puts it on a request, and nothing keeps it.
+    ///
+    /// ```no_run
+    /// use tower_oauth::{ClientAuth, SecretSource, TokenExchange};
+    ///
+    /// # async fn example() -> Result<(), tower_oauth::BoxError> {
+    /// let auth = ClientAuth::basic("orders", SecretSource::env("ORDERS_SECRET"));
+    /// let id_token = SecretSource::file("/run/secrets/id-token");
+    /// let exchange = TokenExchange::builder(
+    ///     "https://idp.example/token",
+    ///     auth,
+    ///     id_token,
+    ///     TokenExchange::ID_TOKEN,
+    /// )
+    /// .requested_token_type(TokenExchange::ID_JAG)
+    /// .audience("https://partner.example")
+    /// .build()?;
+    /// let grant = exchange.issue().await?;
+    /// assert_eq!(grant.issued_token_type(), TokenExchange::ID_JAG);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] when no type was requested, [`ErrorKind::UnusableToken`] when the
+    /// server issued another type, and the kinds of a failed token request.
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped call may have been answered: the server may have issued a token that nobody has.
+    pub async fn issue(&self) -> Result<IssuedToken, Error> {
+        let Some(requested) = &self.0.options.requested else {
+            let message = "no type of token was requested: set requested_token_type()";
+            return Err(Error::new(ErrorKind::Configuration, message));
+        };
+        let Checked { endpoint, scopes, .. } = &self.0.checked;
+        let cx = &endpoint.caller.context();
+        let issue = |form: Form| async move { endpoint.issue(cx, &form, scopes).await };
+        let issued = self.exchange(cx, issue).await?;
+        if issued.issued_token_type() == requested {
+            return Ok(issued);
         }
-        let subject = &options.subject.0;
-        let token = exchange_newest(subject, "the subject token", &cx, |subject| {
+        let message = match shown_type(issued.issued_token_type()) {
+            Some(name) => format!("the token endpoint issued a {name}, not a {requested}"),
+            None => format!("the token endpoint issued another type of token than {requested}"),
+        };
+        Err(Error::new(ErrorKind::UnusableToken, message))
+    }
+
+    /// Sends the subject's token, and the actor's, as they are now.
+    async fn exchange<T, Fut>(
+        &self,
+        cx: &FetchContext,
+        send: impl Fn(Form) -> Fut,
+    ) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let Inner { checked, options } = &*self.0;
+        let mut form = checked.form.clone();
+        if let Some((actor, _)) = &options.actor {
+            form.set_secret("actor_token", read_live(actor, "the actor token", cx).await?);
+        }
+        exchange_newest(&options.subject.0, "the subject token", cx, |subject| {
             let mut form = form.clone();
             form.set_secret("subject_token", subject);
-            let cx = &cx;
-            async move { endpoint.request(cx, &form, scopes).await }
+            send(form)
         })
-        .await?;
+        .await
+    }
+}
+
+impl TokenSource for TokenExchange {
+    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
+        let Inner { checked: Checked { endpoint, scopes, .. }, options } = &*self.0;
+        let cx = &cx;
+        let request = |form: Form| async move {
+            endpoint.request(cx, &form, scopes).await.map_err(Error::from)
+        };
+        let token = self.exchange(cx, request).await?;
         options.check_issued(&token)?;
         // The subject token takes its place: it is at hand, and as old as whoever gave it wants.
         Ok(token.without_refresh_token())
@@ -185,13 +264,13 @@ impl TokenSource for TokenExchange {
 
 impl TokenExchangeOptions {
     /// RFC 8693 §2.2.1: `issued_token_type` is "REQUIRED". A token that is not an access token is
-    /// for somebody else than an API, and never sent to one.
+    /// for somebody else than an API, and never sent to one. A JWT may be one: its `token_type` says
+    /// so, which was checked before.
     fn check_issued(&self, token: &TokenSet) -> Result<(), Error> {
+        let usable = [TokenExchange::ACCESS_TOKEN, TokenExchange::JWT];
         let problem = match token.member("issued_token_type") {
-            Some(Value::String(issued)) if issued == TokenExchange::ACCESS_TOKEN => return Ok(()),
-            // Only a name that is known is shown: a server may put anything here, what it was sent
-            // among it.
-            Some(Value::String(issued)) => match OTHER_TYPES.iter().find(|name| *name == issued) {
+            Some(Value::String(issued)) if usable.contains(&&**issued) => return Ok(()),
+            Some(Value::String(issued)) => match shown_type(issued) {
                 Some(name) => format!("the token endpoint issued a {name}, not an access token"),
                 None => "the token endpoint issued a token that is not an access token".to_owned(),
             },
@@ -202,6 +281,13 @@ impl TokenExchangeOptions {
         };
         Err(Error::new(ErrorKind::UnusableToken, problem))
     }
+}
+
+/// A type of token as an error may show it: only a name that is known. A server may put anything
+/// there, what it was sent among it.
+fn shown_type(issued: &str) -> Option<&'static str> {
+    let types = [TokenExchange::ACCESS_TOKEN, TokenExchange::JWT].into_iter().chain(OTHER_TYPES);
+    types.into_iter().find(|name| *name == issued)
 }
 
 impl fmt::Debug for TokenExchange {
@@ -217,11 +303,10 @@ impl fmt::Debug for TokenExchange {
 }
 
 /// Types of tokens that are for somebody else than an API.
-const OTHER_TYPES: [&str; 6] = [
+const OTHER_TYPES: [&str; 5] = [
     TokenExchange::ID_TOKEN,
-    TokenExchange::JWT,
     TokenExchange::SAML2,
+    TokenExchange::ID_JAG,
     "urn:ietf:params:oauth:token-type:refresh_token",
     "urn:ietf:params:oauth:token-type:saml1",
-    "urn:ietf:params:oauth:token-type:id-jag",
 ];

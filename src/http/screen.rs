@@ -58,6 +58,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation()
         || (a == 100 && (64..128).contains(&b)) // RFC 6598: a provider's own network
         || ([a, b, c] == [192, 0, 0]) // RFC 6890
+        || ([a, b, c] == [192, 88, 99]) // RFC 7526: relays of 6to4, withdrawn
         || (a == 198 && (18..20).contains(&b)) // RFC 2544: benchmarks
         || a >= 224 // groups, reserved, broadcast
         || address == AZURE_PLATFORM)
@@ -72,8 +73,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, _, 0 | 0xFFFF, high, low]
         | [0x64, 0xFF9B, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // RFC 4380: Teredo; its IPv4 addresses are in it in disguise. RFC 3849: documentation.
-        [0x2001, 0 | 0xDB8, ..] => false,
+        // RFC 4380: Teredo; its IPv4 addresses are in it in disguise. RFC 3849 and RFC 9637:
+        // documentation. RFC 5180: benchmarks. RFC 4843 and RFC 7343: ORCHID, which are names and no
+        // places.
+        [0x2001, 0 | 0xDB8 | 0x10..=0x2F, ..] | [0x2001, 2, 0, ..] | [0x3FFF, 0..=0x0FFF, ..] => {
+            false
+        }
         // RFC 4291 §2.4: global unicast. All else is local, a group, or not in use.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
@@ -103,6 +108,7 @@ mod tests {
             "172.16.0.1",
             "172.31.255.255",
             "192.0.0.192",
+            "192.88.99.1",
             "192.168.0.1",
             "198.18.0.1",
             "224.0.0.1",
@@ -117,6 +123,14 @@ mod tests {
             "64:ff9b:1::808:808",
             "2002:7f00:1::",
             "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "2001:2::1",
+            "2001:2:0:ffff::1",
+            "2001:10::1",
+            "2001:1f:ffff::1",
+            "2001:20::1",
+            "2001:2f:ffff::1",
+            "3fff::1",
+            "3fff:fff:ffff::1",
             "fc00::1",
             "fd00:ec2::254",
             "fe80::1",
@@ -132,7 +146,12 @@ mod tests {
             "100.128.0.1",
             "172.32.0.1",
             "223.255.255.254",
+            "192.88.98.1",
             "2606:4700:4700::1111",
+            "2001:2:1::1",
+            "2001:3::1",
+            "2001:30::1",
+            "3fff:1000::1",
             "::ffff:1.1.1.1",
             "64:ff9b::101:101",
             "2002:101:101::",

@@ -1,7 +1,7 @@
 use std::{fmt, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
+use http::{HeaderMap, StatusCode, Uri, header::CONTENT_ENCODING};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
@@ -42,6 +42,11 @@ pub(super) trait Exchange: Send + Sync {
     fn is_mtls(&self) -> bool {
         false
     }
+
+    /// A URL as it is sent.
+    fn sent_url(&self, url: &Uri) -> Uri {
+        url.clone()
+    }
 }
 
 impl Transport {
@@ -67,6 +72,11 @@ impl Transport {
     /// Whether it is known to present a client certificate.
     pub(crate) fn is_mtls(&self) -> bool {
         self.0.is_mtls()
+    }
+
+    /// A URL as it is sent: a client may write it in another way, such as without dot segments.
+    pub(crate) fn sent_url(&self, url: &Uri) -> Uri {
+        self.0.sent_url(url)
     }
 
     /// Sends a request and reads the answer, within the limits.
@@ -204,13 +214,14 @@ fn without_url(error: BoxError) -> BoxError {
 }
 
 #[cfg(feature = "mtls")]
-pub(super) use default::{bounded, with_bounds};
+pub(super) use default::{bounded, of_url_parser, with_bounds};
 
 #[cfg(feature = "reqwest")]
 mod default {
     use std::{error::Error, sync::Arc, time::Duration};
 
     use bytes::Bytes;
+    use http::Uri;
 
     use super::{
         super::resolver::ScreeningResolver, Answer, Exchange, ExchangeFuture, Limits, Transport,
@@ -254,6 +265,16 @@ mod default {
         fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
             Box::pin(bounded(self, request, limits))
         }
+
+        fn sent_url(&self, url: &Uri) -> Uri {
+            of_url_parser(url)
+        }
+    }
+
+    /// A URL as reqwest's parser writes it.
+    pub(in super::super) fn of_url_parser(url: &Uri) -> Uri {
+        let parsed = reqwest::Url::parse(&url.to_string()).ok();
+        parsed.and_then(|parsed| parsed.as_str().parse().ok()).unwrap_or_else(|| url.clone())
     }
 
     /// Sends a request and reads the answer, up to the largest body.

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -31,7 +30,10 @@ pub struct SigningKey {
 /// For whom a key signs. Clones of the key share it.
 #[derive(Debug, Default)]
 struct Uses {
-    audiences: BTreeSet<String>,
+    /// The first of them.
+    audience: Option<String>,
+    /// Whether there is another one.
+    several: bool,
     /// Whether one of them is a token endpoint, not an issuer.
     legacy: bool,
 }
@@ -102,11 +104,13 @@ impl SigningKey {
     /// an honest one as its own, and pass on there what was signed for it.
     pub(crate) fn bind(&self, audience: &str, legacy: bool) -> bool {
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let another = uses.audiences.iter().any(|known| known != audience);
+        let another = uses.several || uses.audience.as_ref().is_some_and(|first| first != audience);
         if another && (legacy || uses.legacy) {
             return false;
         }
-        uses.audiences.insert(audience.to_owned());
+        // A key that is used for every tenant does not grow with them.
+        uses.audience.get_or_insert_with(|| audience.to_owned());
+        uses.several = another;
         uses.legacy |= legacy;
         true
     }

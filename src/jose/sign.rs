@@ -1,8 +1,9 @@
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    Algorithm, EncodingKey, Header, crypto::aws_lc::DEFAULT_PROVIDER, encode,
-    errors::Error as LibraryError,
+    Algorithm, EncodingKey, Header, crypto::aws_lc::DEFAULT_PROVIDER, errors::Error as LibraryError,
 };
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::SigningKey;
 use crate::{
@@ -55,11 +56,19 @@ pub(crate) fn sign_hs256(jws: &Jws<'_>, secret: &Secret) -> Result<Secret, Error
         .map_err(|_| bad("the client's secret cannot sign"))
 }
 
+/// Signs with the library's provider for aws-lc, by name: to install it for the process would take that
+/// choice from the application, whose own `install_default()` would fail afterwards.
 fn signed(header: &Header, claims: &Value, key: &EncodingKey) -> Result<Secret, LibraryError> {
-    // Another crate may have turned on the library's other backend, and then it has no default. If
-    // one was installed already, that one is used.
-    let _ = DEFAULT_PROVIDER.install_default();
-    encode(header, claims, key).map(Secret::from)
+    let signer = (DEFAULT_PROVIDER.signer_factory)(&header.alg, key)?;
+    let header = serde_json::to_vec(header)?;
+    let claims = serde_json::to_vec(claims)?;
+    let mut text = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(header));
+    text.push('.');
+    BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut text);
+    let signature = signer.try_sign(text.as_bytes())?;
+    text.push('.');
+    BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+    Ok(std::mem::take(&mut *text).into())
 }
 
 #[cfg(test)]

@@ -250,11 +250,13 @@ impl<'a> Task<'a> {
     fn fetched(&mut self, outcome: Result<TokenSet, Error>) {
         let Some(fetch) = self.fetch.take() else { return };
         self.facts.fetching = false;
+        let granted = outcome.as_ref().ok().and_then(|token| token.scopes().cloned());
         let outcome = outcome.and_then(|token| self.publish(fetch.begun, token));
         if outcome.is_err() {
             self.shared.fetch_failed();
         }
-        self.shared.step_ups().end(outcome.as_ref().map(drop), Instant::now());
+        let ended = outcome.as_ref().map(|_| granted.as_ref());
+        self.shared.step_ups().end(ended, Instant::now());
         match outcome {
             Ok(None) => {}
             // Rejected -> Rejected: compared by value, it is the refused one.

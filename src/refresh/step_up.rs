@@ -88,6 +88,9 @@ impl StepUps {
         if let Some(current) = self.current.as_mut().filter(|current| current.covers(&step_up)) {
             return Some(SteppingUp::Pending(current.join()));
         }
+        if self.adds_too_much(&step_up) {
+            return None;
+        }
         if let Some(wanted) = &mut self.wanted {
             wanted.step_up.scopes.extend(&step_up.scopes);
             wanted.step_up.claims = step_up.claims.or(wanted.step_up.claims.take());
@@ -97,8 +100,7 @@ impl StepUps {
             return None;
         }
         let had = step_up.claims.is_none() && step_up.scopes.is_subset(&self.in_effect);
-        let full = self.in_effect.iter().count() >= MOST_SCOPES;
-        if had || full || self.not_before.is_some_and(|not_before| now < not_before) {
+        if had || self.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
         if self.not_before.is_some_and(|at| now.saturating_duration_since(at) >= LONGEST) {
@@ -111,6 +113,15 @@ impl StepUps {
         self.asked = self.asked.saturating_add(1);
         self.wanted = Some(Wanted { step_up, waiting: Vec::new() });
         self.wanted.as_mut().map(|wanted| SteppingUp::Pending(wanted.join()))
+    }
+
+    /// Whether the scopes that one API or many have named would be too many. A single challenge may
+    /// name thousands.
+    fn adds_too_much(&self, step_up: &StepUp) -> bool {
+        let mut all = self.in_effect.clone();
+        let wanted = self.wanted.iter().map(|wanted| &wanted.step_up);
+        wanted.chain([step_up]).for_each(|step_up| all.extend(&step_up.scopes));
+        all.len() > MOST_SCOPES
     }
 
     /// Nobody fetches any more: who waits is told so.
@@ -136,8 +147,8 @@ impl StepUps {
         step_up
     }
 
-    /// A fetch has ended.
-    pub(super) fn end(&mut self, outcome: Result<(), &Error>, now: Instant) {
+    /// A fetch has ended, with these scopes if the authorization server said which it granted.
+    pub(super) fn end(&mut self, outcome: Result<Option<&Scopes>, &Error>, now: Instant) {
         let refused = outcome.is_err_and(|error| !error.is_retryable());
         let current = mem::take(&mut self.current);
         if refused {
@@ -149,9 +160,18 @@ impl StepUps {
             }
         }
         let Some(Wanted { step_up, waiting }) = current else { return };
-        if outcome.is_ok() {
-            self.in_effect.extend(&step_up.scopes);
+        if let Ok(granted) = outcome {
+            // What was not granted is not in effect, and to ask for it with every token would be in
+            // vain, now and later.
+            let is_granted = |scope: &&str| granted.is_none_or(|granted| granted.contains(scope));
+            for scope in step_up.scopes.iter().filter(is_granted) {
+                let _ = self.in_effect.insert(scope);
+            }
+            if granted.is_some_and(|granted| !step_up.scopes.is_subset(granted)) {
+                self.not_before = now.checked_add(REFUSED);
+            }
         }
+        let outcome = outcome.map(drop);
         for waiting in waiting {
             // Who has gone needs no answer.
             let _ = waiting.send(outcome.map_err(Clone::clone));
@@ -206,7 +226,7 @@ mod tests {
         assert!(!ups.is_wanted());
         let mut third = ups.ask(wants("a"), now, INTERVAL).unwrap();
         assert!(!ups.is_wanted(), "it joins the fetch that is under way");
-        ups.end(Ok(()), now);
+        ups.end(Ok(None), now);
         for pending in [&mut first, &mut second, &mut third] {
             assert!(outcome(pending).is_ok());
         }
@@ -231,7 +251,7 @@ mod tests {
         let (mut ups, now) = (StepUps::default(), Instant::now());
         ups.ask(StepUp { claims: Some("{}".into()), ..wants("a") }, now, INTERVAL).unwrap();
         assert_eq!(ups.begin(true).claims.as_deref(), Some("{}"));
-        ups.end(Ok(()), now);
+        ups.end(Ok(None), now);
         assert_eq!(ups.begin(false), wants("a"));
         ups.end(Err(&Error::new(ErrorKind::Server, "later")), now);
         assert_eq!(ups.begin(false), wants("a"));
@@ -254,7 +274,7 @@ mod tests {
         assert!(ups.ask(claims("[]"), now, INTERVAL).is_none());
         let mut other = ups.ask(wants("b"), now + INTERVAL, INTERVAL).unwrap();
         assert!(ups.is_wanted());
-        ups.end(Ok(()), now);
+        ups.end(Ok(None), now);
         for pending in [&mut first, &mut same, &mut fewer] {
             assert!(outcome(pending).is_ok());
         }
@@ -271,7 +291,7 @@ mod tests {
             if ups.ask(StepUp::claims("{}"), now, INTERVAL).is_some() {
                 asked += 1;
                 ups.begin(true);
-                ups.end(Ok(()), now);
+                ups.end(Ok(None), now);
             }
         }
         assert!(asked <= 30, "{asked} in an hour");
@@ -279,7 +299,7 @@ mod tests {
         let mut ups = StepUps::default();
         assert!(ups.ask(StepUp::claims("{}"), start, Duration::MAX).is_some());
         ups.begin(true);
-        ups.end(Ok(()), start);
+        ups.end(Ok(None), start);
         assert!(ups.ask(StepUp::claims("{}"), start + LONGEST, Duration::MAX).is_none());
     }
 
@@ -290,10 +310,32 @@ mod tests {
             let now = start + LONGEST * n * 2;
             if ups.ask(wants(&format!("scope-{n}")), now, INTERVAL).is_some() {
                 ups.begin(true);
-                ups.end(Ok(()), now);
+                ups.end(Ok(None), now);
             }
         }
         assert_eq!(ups.begin(false).scopes.iter().count(), MOST_SCOPES);
+    }
+
+    #[test]
+    fn stp_02_scopes_that_were_not_granted_are_not_asked_for_with_every_token() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let mut pending = ups.ask(wants("a"), now, INTERVAL).unwrap();
+        ups.ask(wants("b"), now, INTERVAL).unwrap();
+        ups.begin(true);
+        ups.end(Ok(Some(&wants("b").scopes)), now);
+        assert!(outcome(&mut pending).is_ok(), "there is a newer token");
+        assert_eq!(ups.begin(false).scopes.to_string(), "b");
+        assert!(ups.ask(wants("a"), now + INTERVAL, INTERVAL).is_none(), "it was refused just now");
+        assert!(ups.ask(wants("a"), now + REFUSED, INTERVAL).is_some());
+    }
+
+    #[test]
+    fn stp_02_one_challenge_does_not_add_thousands_of_scopes() {
+        let (mut ups, now) = (StepUps::default(), Instant::now());
+        let mut many = StepUp::default();
+        (0..=MOST_SCOPES).for_each(|n| many.scopes.insert(&format!("s{n}")).unwrap());
+        assert!(ups.ask(many, now, INTERVAL).is_none());
+        assert!(ups.ask(wants("a"), now, INTERVAL).is_some());
     }
 
     #[test]

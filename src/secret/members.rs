@@ -29,6 +29,17 @@ impl Members {
         self.0.iter()
     }
 
+    /// Takes a member out if it is a string; anything else stays.
+    pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
+        if !self.0.get(name).is_some_and(Value::is_string) {
+            return None;
+        }
+        match self.0.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Takes a member out. `null` counts as absent, as many servers mean it.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())

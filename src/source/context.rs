@@ -13,7 +13,8 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FetchContext {
-    /// The last token set, and so the current refresh token; `None` at the first fetch.
+    /// The last token set, and so the current refresh token; `None` at the first fetch. From a store it
+    /// may be a refresh token alone, with an empty access token: the one that came with it was refused.
     pub previous: Option<Arc<TokenSet>>,
     /// Why a token is needed.
     pub reason: FetchReason,

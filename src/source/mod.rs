@@ -22,6 +22,8 @@ mod fixed;
 mod function;
 #[cfg(feature = "store")]
 mod identity;
+#[cfg(feature = "store")]
+mod kept;
 mod link;
 mod replaceable;
 mod service;
@@ -40,6 +42,8 @@ pub use function::{SourceFn, source_fn};
 #[cfg(feature = "store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "store")))]
 pub use identity::{Identified, Identity};
+#[cfg(feature = "store")]
+pub(crate) use kept::KeptRefreshToken;
 pub(crate) use link::{Link, first_of};
 pub use replaceable::{Offer, Replaceable};
 pub use service::FromService;

@@ -81,7 +81,9 @@ impl Record {
         put("origin", self.origin.clone().into());
         if let Some(tokens) = &self.tokens {
             let Tokens { set, obtained_at, expires_at, is_bound, needs_certificate, .. } = tokens;
-            put("access_token", set.access_token().expose().into());
+            if tokens.has_access() {
+                put("access_token", set.access_token().expose().into());
+            }
             put("token_type", if *is_bound { BOUND } else { UNBOUND }.into());
             put("refresh_token", set.refresh_token().map(Secret::expose).into());
             put("scope", set.scopes().map(Scopes::to_string).into());
@@ -126,16 +128,22 @@ impl Record {
             |name| duration(name).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
         let (obtained_at, expires_at) = (time("obtained_at_ms"), time("expires_at_ms"));
         let mut tokens = None;
-        if let Some(access_token) = text("access_token") {
+        let refresh_token = text("refresh_token");
+        if text("access_token").is_some() || refresh_token.is_some() {
             let is_bound = match text("token_type") {
                 Some(UNBOUND) => false,
                 Some(BOUND) => true,
                 _ => return Err(unreadable("its token is of an unknown type")),
             };
-            let mut set = TokenSet::bearer(access_token)?;
-            if let Some(refresh_token) = text("refresh_token") {
-                set = set.with_refresh_token(refresh_token);
-            }
+            let mut set = match (text("access_token"), refresh_token) {
+                (Some(access_token), None) => TokenSet::bearer(access_token)?,
+                (Some(access_token), Some(refresh_token)) => {
+                    TokenSet::bearer(access_token)?.with_refresh_token(refresh_token)
+                }
+                (None, refresh_token) => {
+                    TokenSet::without_access(refresh_token.unwrap_or_default().into())
+                }
+            };
             if let Some(scope) = text("scope") {
                 let mut scopes = Scopes::default();
                 let mut each = scope.split(' ').filter(|scope| !scope.is_empty());
@@ -194,6 +202,25 @@ impl Tokens {
             needs_certificate,
             origin: None,
         }
+    }
+
+    /// These tokens with another refresh token, which came with an access token that was refused. The
+    /// old access token stays, if there was one; it is as good as it was.
+    pub(super) fn with_refresh_token(
+        tokens: Option<Self>,
+        refresh_token: Secret,
+        asked_at: SystemTime,
+    ) -> Self {
+        let Some(tokens) = tokens else {
+            return Self::new(TokenSet::without_access(refresh_token), asked_at);
+        };
+        let set = TokenSet::clone(&tokens.set).with_refresh_token(refresh_token);
+        Self { set: Arc::new(set), ..tokens }
+    }
+
+    /// Whether there is an access token, and not a refresh token alone.
+    pub(super) fn has_access(&self) -> bool {
+        self.set.has_access()
     }
 
     /// Tokens that descend from the credential with this digest.

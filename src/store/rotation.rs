@@ -99,6 +99,8 @@ pub(super) enum Heard<T> {
     Conflict(Entry<T>),
     /// New tokens.
     Granted(T),
+    /// A new refresh token in an answer whose access token was refused. What was sent is spent.
+    Replaced(T),
     /// No answer: the refresh token may have been spent.
     Unknown,
     /// An answer that left the refresh token as it was.
@@ -134,6 +136,8 @@ pub(super) struct Rotation<T> {
     sent: Option<T>,
     /// Whether one that gets no answer may be sent again.
     may_resend: bool,
+    /// Whether the access token that came with the new refresh token was refused.
+    without_access: bool,
     /// How often the store may still turn out to hold something else.
     surprises: u8,
 }
@@ -175,6 +179,7 @@ impl<T: Clone + PartialEq> Rotation<T> {
             stored,
             sent: None,
             may_resend: false,
+            without_access: false,
             surprises: MAX_SURPRISES,
         }
     }
@@ -201,6 +206,10 @@ impl<T: Clone + PartialEq> Rotation<T> {
                 self.without_store(wanted)
             }
             (Phase::Sent, Heard::Granted(tokens)) => self.granted(tokens),
+            (Phase::Sent, Heard::Replaced(tokens)) => {
+                self.without_access = true;
+                self.granted(tokens)
+            }
             (Phase::Sent, Heard::Unknown) if self.may_resend && self.rules.rotates => {
                 // Clean -> Intent was ours, so the answer was lost just now, within any grace.
                 self.may_resend = false;
@@ -220,9 +229,10 @@ impl<T: Clone + PartialEq> Rotation<T> {
             (Phase::Rereading, _) => self.finish(End::Ended),
             (Phase::Committing, Heard::Saved) => {
                 self.memory.unsaved = false;
-                Do::Finish(End::Obtained)
+                Do::Finish(if self.without_access { End::Failed } else { End::Obtained })
             }
             (Phase::Committing, Heard::Conflict(entry)) => self.outrun(entry),
+            (Phase::Committing, _) if self.without_access => Do::FinishLocked(End::Failed),
             (Phase::Committing, _) if self.rules.rotates => Do::FinishLocked(End::Unsaved),
             (Phase::Committing, _) => {
                 // Nobody needs it: another one can be had at any time. So it is no generation, to
@@ -356,10 +366,11 @@ impl<T: Clone + PartialEq> Rotation<T> {
             self.memory.aside = known.tokens.take();
             *known = entry;
             self.memory.unsaved = false;
-            return Do::Finish(End::Adopted);
+            return Do::Finish(if self.without_access { End::Failed } else { End::Adopted });
         }
         let Some(left) = self.surprises.checked_sub(1) else {
-            return Do::FinishLocked(End::Unsaved);
+            let end = if self.without_access { End::Failed } else { End::Unsaved };
+            return Do::FinishLocked(end);
         };
         self.surprises = left;
         // Older, or without a token that lives: ours is the newest.

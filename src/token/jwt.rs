@@ -1,7 +1,13 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use zeroize::Zeroizing;
 
 /// When a JWT expires, by its `exp` claim ([RFC 7519 §4.1.4]); `None` if it is no JWT or does not
@@ -16,11 +22,102 @@ pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
         return None;
     };
     let claims = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?);
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    if !claims.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let Expiry(expiry) = serde_json::from_slice(&claims).ok()?;
     // NumericDate: seconds, with a fraction or without.
-    let seconds = claims.get("exp")?.as_f64().filter(|seconds| *seconds >= 0.0)?;
+    let seconds = expiry.filter(|seconds| *seconds >= 0.0)?;
     let since_epoch = Duration::try_from_secs_f64(seconds).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+/// The `exp` claim, if it is a number. The others are not kept: a token may be made of a million of
+/// them.
+struct Expiry(Option<f64>);
+
+impl<'de> Deserialize<'de> for Expiry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Claims;
+        impl<'de> Visitor<'de> for Claims {
+            type Value = Expiry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Expiry, A::Error> {
+                let mut expiry = None;
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "exp" {
+                        expiry = map.next_value::<Number>()?.0;
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Expiry(expiry))
+            }
+        }
+        deserializer.deserialize_map(Claims)
+    }
+}
+
+/// A value that may be a number. An error about any other would have all of it in its text.
+struct Number(Option<f64>);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(Some(number)))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "it is exact for 285 million years")]
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(Some(number as f64)))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Number, E> {
+                Ok(Number(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Number, E> {
+                Ok(Number(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Number, E> {
+                Ok(Number(None))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Number, E> {
+                Ok(Number(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Number, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Number(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
+                while let Some(name) = map.next_key::<String>()? {
+                    // As serde_json has numbers with its feature `arbitrary_precision`.
+                    if name == "$serde_json::private::Number" {
+                        return Ok(Number(map.next_value::<String>()?.parse().ok()));
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(Number(None))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,11 @@ impl Scopes {
         self.0.is_empty()
     }
 
+    /// How many scope tokens there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The scope tokens.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|scope| &**scope)

@@ -95,6 +95,32 @@ impl TokenSet {
         })
     }
 
+    /// A refresh token alone: the access token that came with it could not be used. It is for a store,
+    /// and never leaves a source.
+    #[cfg(feature = "store")]
+    pub(crate) fn without_access(refresh_token: Secret) -> Self {
+        Self {
+            access_token: Secret::from(""),
+            token_type: TokenType::Bearer,
+            lifetime: None,
+            refresh_in: None,
+            usable_in: None,
+            sent_at: None,
+            refresh_token: Some(refresh_token),
+            scopes: None,
+            members: Members::default(),
+            #[cfg(feature = "dpop")]
+            dpop_key: None,
+            #[cfg(feature = "mtls")]
+            certificate: None,
+        }
+    }
+
+    /// Whether there is an access token, and not a refresh token alone.
+    pub(crate) fn has_access(&self) -> bool {
+        !self.access_token.expose().is_empty()
+    }
+
     /// Says that the token is bound to a key: it is presented with a proof of it, and its type is
     /// [`TokenType::Dpop`].
     #[cfg(feature = "dpop")]

@@ -37,29 +37,39 @@ async fn dsc_01_the_transport_of_the_grant_is_used_for_the_metadata_too() {
     assert_eq!(internet.urls(), [METADATA, TOKEN]);
 }
 
+/// Cognito answers 400 at the first place, a bucket 403, a single-page application 200 with HTML.
 #[tokio::test(start_paused = true)]
-async fn dsc_01_only_a_404_leads_to_the_next_place() {
+async fn f91_dsc_01_whatever_is_no_metadata_leads_to_the_next_place() {
     let internet = Internet::default();
     internet.put(OPENID, metadata(&json!({})));
     internet.put(TOKEN, granted());
+    let statuses = [400, 401, 403, 404, 405, 410, 301, 302, 307, 204, 206];
+    let pages = ["<html>not here</html>", "", "[]", "null", "{}", r#"{"error":"not_found"}"#];
+    let pages = pages.map(|page| reply(200, page));
+    for first in statuses.map(|status| reply(status, "")).into_iter().chain(pages) {
+        internet.put(METADATA, first.clone());
+        internet.forget();
+        fetch(&source(internet.discovery())).await.unwrap();
+        assert_eq!(internet.urls(), [METADATA, OPENID, TOKEN], "{first:?}");
+    }
+    let huge = reply(200, "x".repeat(2 << 20));
+    internet.put(METADATA, huge);
     fetch(&source(internet.discovery())).await.unwrap();
-    assert_eq!(internet.urls(), [METADATA, OPENID, TOKEN]);
+}
 
+#[tokio::test(start_paused = true)]
+async fn dsc_01_a_fault_that_passes_and_a_foreign_issuer_lead_nowhere() {
+    let internet = Internet::default();
+    internet.put(OPENID, metadata(&json!({})));
     let foreign = metadata(&json!({ "issuer": "https://other.example" }));
+    let twice = reply(200, format!(r#"{{"issuer":"{ISSUER}","issuer":"{ISSUER}"}}"#));
     for (first, kind) in [
         (reply(500, ""), ErrorKind::Server),
         (reply(503, ""), ErrorKind::Server),
         (reply(429, ""), ErrorKind::Throttled),
-        (reply(400, ""), ErrorKind::Discovery),
-        (reply(403, ""), ErrorKind::Discovery),
-        (reply(410, ""), ErrorKind::Discovery),
-        (reply(302, ""), ErrorKind::Discovery),
-        (reply(204, ""), ErrorKind::MalformedResponse),
-        (reply(206, "{}"), ErrorKind::MalformedResponse),
-        (reply(200, "<html>not here</html>"), ErrorKind::MalformedResponse),
-        (reply(200, ""), ErrorKind::MalformedResponse),
-        (reply(200, "[]"), ErrorKind::MalformedResponse),
+        (reply(408, ""), ErrorKind::Timeout),
         (foreign, ErrorKind::Discovery),
+        (twice, ErrorKind::MalformedResponse),
         (None, ErrorKind::Transport),
     ] {
         internet.put(METADATA, first.clone());
@@ -67,6 +77,25 @@ async fn dsc_01_only_a_404_leads_to_the_next_place() {
         let error = fetch(&source(internet.discovery())).await.unwrap_err();
         assert_eq!((error.kind(), internet.urls()), (kind, vec![METADATA.to_owned()]), "{first:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f91_dsc_01_the_error_names_every_place_what_it_answered_and_the_setting() {
+    let internet = Internet::default();
+    internet.put(METADATA, reply(403, ""));
+    internet.put(OPENID, reply(200, "<html>"));
+    let error = fetch(&source(internet.discovery())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Discovery);
+    let text = error.to_string();
+    let first = format!("{METADATA} answered with status 403");
+    let second = format!("{OPENID} answered with no JSON object");
+    for part in [&*first, &*second, "metadata_url()"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    let long = format!("https://idp.example/{}", "x".repeat(4000));
+    let discovery = Discovery::issuer(long).transport(internet.transport());
+    let text = fetch(&source(discovery)).await.unwrap_err().to_string();
+    assert!(text.len() <= 1024 && text.contains("metadata_url()"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,10 @@ fn fap_01_each_clause_that_a_configuration_breaks_is_named() {
         assert!(clause(build(discovery(), auth)).contains("client authentication"));
     }
 
+    let elsewhere = ClientCredentials::builder(discovery(), strong()).dpop(key()).fapi2();
+    let elsewhere = elsewhere.revocation_endpoint("https://idp.example/revoke");
+    assert!(clause(elsewhere.build()).contains("metadata"));
+
     let unbound = ClientCredentials::builder(discovery(), strong()).fapi2();
     assert!(clause(unbound.build()).contains("sender-constrained"));
     let unbound = ClientCredentials::builder(discovery(), strong()).danger_dpop_or_bearer(key());

@@ -10,3 +10,5 @@ mod api;
 mod below;
 mod server;
 mod token_endpoint;
+#[cfg(feature = "reqwest")]
+mod wire;

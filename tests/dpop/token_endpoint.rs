@@ -112,6 +112,38 @@ async fn dpo_09_a_nonce_that_comes_with_a_token_is_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f90_each_challenge_that_teaches_something_is_answered_up_to_three_requests() {
+    // Two nonces, one after the other.
+    let server = Server::new(|seen, before| match seen.claim("nonce") {
+        None => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n1")]),
+        Some("n1") => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n2")]),
+        _ => token(before, &[]),
+    });
+    client_credentials(&server, &key()).fetch(FetchContext::first()).await.unwrap();
+    assert_eq!(server.count(), 3);
+
+    // A nonce, and then the time.
+    let date = "Tue, 14 Nov 2023 22:13:20 GMT";
+    let server = Server::new(move |_, before| match before {
+        0 => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n1")]),
+        1 => refusal(400, "invalid_dpop_proof", &[("date", date)]),
+        _ => token(before, &[]),
+    });
+    client_credentials(&server, &key()).fetch(FetchContext::first()).await.unwrap();
+    assert_eq!(server.count(), 3);
+
+    // A server that wants another nonce each time: it may be content in a moment.
+    let server = Server::new(|_, before| {
+        refusal(400, "use_dpop_nonce", &[("dpop-nonce", &format!("n{before}"))])
+    });
+    let source = client_credentials(&server, &key());
+    let error = source.fetch(FetchContext::first()).await.unwrap_err();
+    assert_eq!(server.count(), 3);
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Server, true));
+    assert_eq!(error.oauth().unwrap().code.as_deref(), Some("use_dpop_nonce"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn dpo_10_a_server_that_is_never_content_gets_two_requests() {
     for (fields, requests) in [
         (&[("dpop-nonce", "n")][..], 2),

@@ -319,6 +319,55 @@ async fn a_request_without_such_a_token_goes_with_the_certificate_read_last() ->
     Ok(())
 }
 
+/// It used to be sent with the first certificate that was ever read.
+#[tokio::test]
+async fn mtl_03_a_request_without_such_a_token_sees_that_the_certificate_was_replaced()
+-> Result<(), BoxError> {
+    let servers = Servers::start().await;
+    let (first, second) = (servers.authority.client("first"), servers.authority.client("second"));
+    let files = Files::new(&first);
+    let certificate = files.certificate();
+    let client = servers.client(&certificate);
+    client.clone().oneshot(servers.request()).await?;
+    // Only one of the two files so far: they are no pair, and the old one is still good.
+    files.write_certificate(&second.pem);
+    certificate.thumbprint().await.unwrap_err();
+    client.clone().oneshot(servers.request()).await?;
+    files.write(&second);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    tokio::time::resume();
+    client.clone().oneshot(servers.request()).await?;
+    let seen: Vec<_> = servers.api.seen().into_iter().map(certificate_of).collect();
+    assert!(seen == [first.der.clone(), first.der, second.der]);
+    Ok(())
+}
+
+/// They used to stay open until a client with another certificate was built, or for good.
+#[tokio::test]
+async fn mtl_03_the_connections_of_a_replaced_certificate_are_closed_at_once()
+-> Result<(), BoxError> {
+    let servers = Servers::start().await;
+    let (first, second) = (servers.authority.client("first"), servers.authority.client("second"));
+    let files = Files::new(&first);
+    let certificate = files.certificate();
+    let tokens = servers.tokens(&certificate);
+    let client = servers.client(&certificate);
+    let service = ServiceBuilder::new().layer(servers.layer(&tokens)).service(client.clone());
+    assert_eq!(service.oneshot(servers.http_request()).await?.status(), 200);
+    assert_eq!(servers.api.open(), 1);
+    files.write(&second);
+    tokens.refresh().await?;
+    // The API is not called any more.
+    for _ in 0..500 {
+        if servers.api.open() == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the connection with the old certificate is still open");
+}
+
 /// Another layer below, or the caller's own service, has put another token in its place.
 #[tokio::test]
 async fn mtl_03_what_was_noted_of_one_token_does_not_count_for_another() -> Result<(), BoxError> {

@@ -54,6 +54,7 @@ pub(crate) struct Server {
     port: u16,
     root_pem: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    open: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
@@ -65,10 +66,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let state = State { acceptor: acceptor(authority), answer, seen: seen.clone() };
+        let open = Arc::new(AtomicUsize::new(0));
+        let state =
+            State { acceptor: acceptor(authority), answer, seen: seen.clone(), open: open.clone() };
         let mut serving = JoinSet::new();
         serving.spawn(state.listen(listener));
-        Self { port, root_pem: authority.root_pem.clone(), seen, _serving: serving }
+        Self { port, root_pem: authority.root_pem.clone(), seen, open, _serving: serving }
     }
 
     /// Gives token-1, token-2 and so on; each lives an hour.
@@ -91,6 +94,11 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Trusts the authority that made this server's certificate, and nobody else.
     pub(crate) fn trust(
         &self,
@@ -109,6 +117,7 @@ struct State<F> {
     acceptor: TlsAcceptor,
     answer: F,
     seen: Arc<Mutex<Vec<Seen>>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl<F: Fn(&Seen) -> Reply + Send + Sync + 'static> State<F> {
@@ -118,7 +127,11 @@ impl<F: Fn(&Seen) -> Reply + Send + Sync + 'static> State<F> {
         for number in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
             let state = state.clone();
-            connections.spawn(async move { state.serve(stream, number).await });
+            connections.spawn(async move {
+                state.open.fetch_add(1, Ordering::Relaxed);
+                state.serve(stream, number).await;
+                state.open.fetch_sub(1, Ordering::Relaxed);
+            });
         }
     }
 

@@ -85,9 +85,11 @@ async fn a_certificate_whose_key_has_not_come_yet_is_an_error_that_passes() {
     let missing = fetch(&source).await.unwrap_err();
     fs::write(files.key(), "hunter2").unwrap();
     let unreadable = fetch(&source).await.unwrap_err();
-    for (error, problem) in
-        [(mismatch, "another's"), (missing, "tls.key"), (unreadable, "no private key in PEM")]
-    {
+    for (error, problem) in [
+        (mismatch, "not the certificate's"),
+        (missing, "tls.key"),
+        (unreadable, "no private key in PEM"),
+    ] {
         assert_eq!(error.kind(), ErrorKind::Credential);
         assert!(error.is_retryable() && error.to_string().contains(problem), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");

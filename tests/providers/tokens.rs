@@ -161,7 +161,7 @@ const ROWS: &[Row] = &[
     row(
         "github-form-error",
         Client,
-        error(Denied, 200, Some("incorrect_client_credentials"), "are incorrect"),
+        error(InvalidClient, 200, Some("incorrect_client_credentials"), "are incorrect"),
     ),
     row("slack-refused", Client, error(Denied, 200, Some("invalid_code"), "refuses")),
     row(
@@ -189,7 +189,7 @@ const ROWS: &[Row] = &[
     row(
         "salesforce-error",
         Client,
-        error(Denied, 400, Some("invalid_client_id"), "client identifier invalid"),
+        error(InvalidClient, 400, Some("invalid_client_id"), "client identifier invalid"),
     ),
     row(
         "paypal-token",

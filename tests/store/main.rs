@@ -24,6 +24,7 @@ mod redis_leases;
 mod redis_masters;
 #[cfg(all(feature = "store-file", feature = "store-redis", feature = "reqwest", unix))]
 mod redis_server;
+mod refused;
 mod removed;
 mod revoked;
 mod shared;

@@ -185,7 +185,7 @@ async fn tex_01_without_an_actor_there_is_no_actor_type_and_a_type_is_a_uri() {
 }
 
 #[tokio::test]
-async fn tex_02_only_an_access_token_is_given_to_requests() {
+async fn tex_02_only_what_is_used_as_an_access_token_is_given_to_requests() {
     let answer = |issued: &str, token_type: &str| {
         json(200, &format!(r#"{{"access_token":"t","token_type":"{token_type}"{issued}}}"#))
     };
@@ -198,7 +198,8 @@ async fn tex_02_only_an_access_token_is_given_to_requests() {
         (answer(r#","issued_token_type":null"#, "Bearer"), false, true),
         (answer(r#","issued_token_type":7"#, "Bearer"), false, false),
         (answer(jag, "Bearer"), false, false),
-        (answer(jwt_type, "Bearer"), false, false),
+        (answer(jwt_type, "Bearer"), true, true),
+        (answer(jwt_type, "N_A"), false, false),
         (answer(access, "N_A"), false, false),
     ] {
         for (assume, expected) in [(false, good), (true, assumed)] {
@@ -220,6 +221,49 @@ async fn tex_02_only_an_access_token_is_given_to_requests() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn tex_02_any_other_type_reaches_whoever_asked_for_it_and_no_request() {
+    let reply = json(
+        200,
+        r#"{"access_token":"jag","token_type":"N_A","expires_in":300,"scope":"a",
+            "issued_token_type":"urn:ietf:params:oauth:token-type:id-jag","x":1}"#,
+    );
+    let exchange = |fake: &Fake, requested: Option<&str>| {
+        let builder =
+            TokenExchange::builder(URL, ClientAuth::anonymous(), "s", TokenExchange::ID_TOKEN)
+                .transport(fake.transport());
+        match requested {
+            Some(requested) => builder.requested_token_type(requested),
+            None => builder,
+        }
+        .build()
+        .unwrap()
+    };
+    let fake = Fake::new([reply.clone(), reply.clone()]);
+    let jag = exchange(&fake, Some(TokenExchange::ID_JAG));
+    let issued = jag.issue().await.unwrap();
+    assert_eq!(issued.token().expose(), "jag");
+    assert_eq!((issued.issued_token_type(), issued.token_type()), (TokenExchange::ID_JAG, "N_A"));
+    assert_eq!(issued.lifetime(), Some(Duration::from_secs(300)));
+    assert_eq!(issued.scopes().unwrap().to_string(), "a");
+    assert_eq!(issued.member("x"), Some(&1.into()));
+    assert!(!format!("{issued:?}").contains("jag"));
+    let sent = fake.seen();
+    assert_eq!(sent[0].param("requested_token_type").as_deref(), Some(TokenExchange::ID_JAG));
+    // As a source of tokens for requests it is refused.
+    assert_eq!(fetch(&jag).await.unwrap_err().kind(), ErrorKind::UnusableToken);
+
+    // Nobody asked for it.
+    let fake = Fake::new([reply]);
+    let error = exchange(&fake, Some(TokenExchange::SAML2)).issue().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnusableToken);
+    assert!(error.to_string().contains("id-jag"), "{error}");
+    let fake = Fake::new([]);
+    let error = exchange(&fake, None).issue().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(fake.seen().is_empty());
 }
 
 /// A server that puts what it was sent where a type belongs.

@@ -4,8 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use tower_oauth::{
-    ClientAuth, ClientCredentials, ConfigError, ErrorKind, ExternalAccount, SecretSource,
+    ClientAuth, ClientCredentials, ConfigError, ErrorKind, ExternalAccount, FetchContext, Scopes,
+    SecretSource, TokenSource,
     grant::{ExternalAccountOptions, GrantBuilder},
+    source::StepUp,
 };
 
 use crate::{
@@ -147,6 +149,28 @@ async fn wif_03_a_client_and_a_project_are_sent_if_the_configuration_has_them() 
     assert_eq!(seen[0].basic(), Some(("workforce".to_owned(), "hunter2".to_owned())));
     assert_eq!(seen[0].param("options").as_deref(), Some(r#"{"userProject":"project-1"}"#));
     assert!(seen[1].body.contains("\"900s\""), "{}", seen[1].body);
+}
+
+/// What an API asks for besides used to be asked of the token service, and not of the account.
+#[tokio::test]
+async fn stp_02_an_impersonation_asks_for_what_an_api_wants_besides() {
+    let file = TokenFile::new("step-up", "opaque");
+    let fake = Fake::new([json(200, FEDERATED), impersonated()]);
+    let configuration = configuration(json!({ "file": file.0 }));
+    let source = builder(&configuration, &fake).scope("read").build().unwrap();
+    let mut scopes = Scopes::default();
+    scopes.insert("write").unwrap();
+    let mut cx = FetchContext::first();
+    cx.step_up = StepUp::scopes(scopes);
+    let token = source.fetch(cx).await.unwrap();
+    let seen = fake.seen();
+    assert_eq!(
+        seen[0].param("scope").as_deref(),
+        Some("https://www.googleapis.com/auth/cloud-platform")
+    );
+    let asked: Value = serde_json::from_str(&seen[1].body).unwrap();
+    assert_eq!(asked["scope"], json!(["read", "write"]));
+    assert_eq!(token.scopes().unwrap().to_string(), "read write");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ fn trust() -> Trust {
 }
 
 fn parse(body: &str) -> Result<Metadata, Error> {
-    Metadata::parse(body.as_bytes(), ISSUER, trust())
+    Metadata::parse(body.as_bytes(), ISSUER, trust())?.map_err(malformed)
 }
 
 fn with(members: &str) -> Metadata {
@@ -38,7 +38,7 @@ fn dsc_02_an_issuer_is_the_same_to_the_last_code_point_or_nothing_is_used() {
         assert!(parse(&body).is_err(), "{found}");
     }
     let missing = parse(r#"{"token_endpoint":"https://idp.example/token"}"#).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Discovery);
+    assert_eq!(missing.kind(), ErrorKind::MalformedResponse);
     // An escape is the same code point.
     assert!(parse(r#"{"issuer":"https:\/\/idp.example\/\u0072ealm"}"#).is_ok());
     let twice = format!(r#"{{"issuer":"{ISSUER}","issuer":"https://other.example"}}"#);

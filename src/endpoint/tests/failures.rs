@@ -7,10 +7,13 @@ fn trs_16_an_error_member_is_a_failure_whatever_the_status() {
     assert_eq!(error.kind(), ErrorKind::Denied);
     let code = error.oauth().and_then(|oauth| oauth.code.as_deref());
     assert_eq!(code, Some("bad_verification_code"));
-    for members in [r#","ok":false"#, r#","error":{}"#, r#","error":"""#, r#","error":false"#] {
+    for members in [r#","ok":false"#, r#","error":{}"#, r#","error":"x""#] {
         assert!(json(&bearer(members)).is_err(), "{members}");
     }
-    assert!(json(&bearer(r#","ok":true,"error":null"#)).is_ok());
+    // An error that says nothing, beside a token.
+    for error in ["null", "\"\"", "false", "0", "[]"] {
+        assert!(json(&bearer(&format!(r#","ok":true,"error":{error}"#))).is_ok(), "{error}");
+    }
     let form = "error=bad_verification_code&access_token=x&token_type=bearer";
     let error = super::error(200, "application/x-www-form-urlencoded", form);
     assert_eq!(error.kind(), ErrorKind::Denied);
@@ -106,7 +109,15 @@ fn err_04_answers_without_a_code_are_classified_by_their_status() {
         (401, "", InvalidClient),
         (403, "", Denied),
         (403, page, Server),
-        (404, page, InvalidRequest),
+        (404, "", InvalidRequest),
+        // A proxy's word, not the authorization server's.
+        (401, page, Server),
+        (404, page, Server),
+        (401, "Unauthorized", Server),
+        (404, "default backend - 404", Server),
+        (404, r#"{"message":"no Route matched with those values"}"#, Server),
+        (401, r#"{"error":{"code":401}}"#, InvalidClient),
+        (401, r#"{"errorCode":"E0000004"}"#, InvalidClient),
         (405, "", InvalidRequest),
         (408, "", Timeout),
         (415, "", InvalidRequest),
@@ -128,8 +139,84 @@ fn err_04_answers_without_a_code_are_classified_by_their_status() {
 }
 
 #[test]
+fn f89_other_names_for_a_dead_refresh_token_or_a_refused_client_are_known() {
+    use ErrorKind::{InvalidClient, InvalidGrant};
+    for (status, body, kind) in [
+        // GitHub
+        (200, r#"{"error":"bad_refresh_token","error_description":"d"}"#, InvalidGrant),
+        (200, r#"{"error":"incorrect_client_credentials"}"#, InvalidClient),
+        // Slack
+        (200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, InvalidGrant),
+        (200, r#"{"ok":false,"error":"bad_client_secret"}"#, InvalidClient),
+        // HubSpot
+        (400, r#"{"status":"BAD_REFRESH_TOKEN","message":"m","correlationId":"c"}"#, InvalidGrant),
+        // Entra
+        (400, r#"{"error":"interaction_required","suberror":"basic_action"}"#, InvalidGrant),
+        // Okta
+        (400, r#"{"errorCode":"invalid_client","errorSummary":"s"}"#, InvalidClient),
+    ] {
+        let error = error(status, JSON, body);
+        assert_eq!(error.kind(), kind, "{body}");
+        assert!(error.oauth().unwrap().code.is_some(), "{body}");
+    }
+    let (none, rules) = (Scopes::default(), LENIENT);
+    let mut codes = ErrorCodes::default();
+    codes.insert("no_such_session".to_owned(), InvalidGrant);
+    let reading = Reading { codes: &codes, ..reading(&rules, &none) };
+    let refused = answer(200, JSON, r#"{"error":"No_Such_Session"}"#);
+    let error = read(&refused, &reading, || Redactor::new([])).unwrap_err().error;
+    assert_eq!(error.kind(), InvalidGrant);
+}
+
+#[test]
+fn f87_what_is_wrong_with_the_rest_does_not_lose_the_refresh_token() {
+    let none = Scopes::default();
+    let keeps = |rules: &Rules, content_type, body: &str| {
+        let secret = Secret::from("hunter2+");
+        let answer = answer(200, content_type, body);
+        let unusable = read(&answer, &reading(rules, &none), || Redactor::new([&secret]));
+        let UnusableAnswer { error, refresh_token } = unusable.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("R2"), "{error:?}");
+        refresh_token.is_some_and(|token| token.expose() == "R2")
+    };
+    for members in [
+        r#""access_token":"t""#,
+        r#""access_token":"t","token_type":"mac""#,
+        r#""access_token":"t","token_type":"R2""#,
+        r#""access_token":"t","token_type":7"#,
+        r#""access_token":"a\nb","token_type":"Bearer""#,
+        r#""access_token":"","token_type":"Bearer""#,
+        r#""token_type":"Bearer""#,
+        r#""access_token":"t","access_token":"u","token_type":"Bearer""#,
+    ] {
+        let body = format!(r#"{{{members},"refresh_token":"R2"}}"#);
+        assert!(keeps(&LENIENT, JSON, &body), "{members}");
+    }
+    let strict =
+        r#"{"access_token":"t","token_type":"Bearer","expires_in":"x","refresh_token":"R2"}"#;
+    assert!(keeps(&STRICT, JSON, strict));
+    assert!(keeps(&STRICT, "text/html", &strict.replace("\"x\"", "1")));
+    // An error is no rotation, whatever else is in it.
+    for body in [
+        r#"{"error":"x","refresh_token":"R2"}"#,
+        r#"{"access_token":"","refresh_token":""}"#,
+        r#"{"access_token":"","refresh_token":7}"#,
+    ] {
+        assert!(!keeps(&LENIENT, JSON, body), "{body}");
+    }
+}
+
+#[test]
+fn trs_05_an_expires_in_that_is_an_instant_is_read_as_one() {
+    let lifetime =
+        |value: u64| json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap().lifetime();
+    assert_eq!(lifetime(NOW + 300), seconds(300));
+    assert_eq!(lifetime(3600), seconds(3600));
+}
+
+#[test]
 fn f09_a_proxys_page_is_transient_and_not_copied() {
-    for status in [403, 500, 502, 503] {
+    for status in [401, 403, 404, 500, 502, 503] {
         for content_type in ["text/html", "", JSON] {
             let page = "  <html>error=invalid_client {\"error\":\"invalid_grant\"}</html>";
             let error = error(status, content_type, page);
@@ -195,7 +282,7 @@ fn what_is_wrong_is_said_in_words_that_help() {
         ("unsupported_token_type", "they end by themselves"),
         ("slow_down", "fewer requests"),
         ("server_error", "or a proxy before it, failed"),
-        ("consent_required", "refuses the request"),
+        ("x_custom", "refuses the request"),
     ] {
         let text = error(400, JSON, &format!(r#"{{"error":"{code}"}}"#)).to_string();
         assert!(text.contains(words) && !text.contains("no error code"), "{text}");
@@ -212,7 +299,7 @@ fn f07_a_client_without_a_secret_is_not_told_to_check_one() {
     let refused = answer(401, JSON, r#"{"error":"invalid_client"}"#);
     let message = |method| {
         let reading = Reading { method, ..reading(&rules, &none) };
-        read(&refused, &reading, || Redactor::new([])).unwrap_err().to_string()
+        read(&refused, &reading, || Redactor::new([])).unwrap_err().error.to_string()
     };
     let public = message("none");
     assert!(public.contains("registered as a public client"), "{public}");

@@ -15,8 +15,8 @@ use crate::{
     error::{ConfigError, Error},
     http::{Endpoint, shown_url},
     secret::SecretSource,
-    source::{FetchContext, TokenSource},
-    token::TokenSet,
+    source::{FetchContext, StepUp, TokenSource},
+    token::{Scopes, TokenSet},
 };
 use configuration::{Configuration, Impersonated, Subject};
 
@@ -158,9 +158,9 @@ fn impersonation(
     let Checked { endpoint, scopes, .. } = checked;
     let (caller, rules) = (&endpoint.caller, endpoint.rules.clone());
     let (transport, timeout) = (caller.transport.clone(), caller.timeout);
-    let body_limit = caller.body_limit;
+    let (body_limit, codes) = (caller.body_limit, caller.codes.clone());
     let scopes = std::mem::replace(scopes, scope_set(&[ALL_OF_THE_CLOUD.to_owned()])?);
-    Ok(Impersonation { url, transport, timeout, body_limit, rules, scopes, lifetime })
+    Ok(Impersonation { url, transport, timeout, body_limit, rules, codes, scopes, lifetime })
 }
 
 impl ExternalAccountOptions {
@@ -180,11 +180,14 @@ impl ExternalAccountOptions {
 
 impl TokenSource for ExternalAccount {
     async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let federated = self.0.exchange.fetch(cx.clone()).await?;
-        match &self.0.impersonation {
-            Some(impersonation) => impersonation.request(&cx, &federated).await,
-            None => Ok(federated),
-        }
+        let Some(impersonation) = &self.0.impersonation else {
+            return self.0.exchange.fetch(cx).await;
+        };
+        // The federated token is for all of the cloud: scopes that an API asks for besides are for the
+        // service account's.
+        let step_up = StepUp { scopes: Scopes::default(), ..cx.step_up.clone() };
+        let federated = self.0.exchange.fetch(FetchContext { step_up, ..cx.clone() }).await?;
+        impersonation.request(&cx, &federated).await
     }
 
     async fn revoke(&self, cx: FetchContext) -> Result<(), Error> {

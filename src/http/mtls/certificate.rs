@@ -1,9 +1,10 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::Identity;
 use crate::{error::Error, secret::SecretSource};
@@ -12,7 +13,9 @@ use crate::{error::Error, secret::SecretSource};
 ///
 /// Both are read again for every token request, so that replacing them needs no restart. Clones
 /// share what was read last. A certificate that is the same, byte for byte, keeps its connections;
-/// another one gets connections of its own.
+/// another one gets connections of its own. A certificate and a key that are not a pair, because only
+/// one of two files has been replaced so far, do not take the place of the pair before them: a token
+/// request fails meanwhile, and is tried again.
 ///
 /// ```
 /// use tower_oauth::{ClientCertificate, SecretSource, Transport};
@@ -34,6 +37,8 @@ struct Inner {
     /// `None` if it stands beside the certificate.
     key: Option<SecretSource>,
     current: Mutex<Option<Arc<Identity>>>,
+    /// When it was last looked at for requests to an API.
+    looked: Mutex<Option<Instant>>,
     /// Held while reading: what was read first does not replace what was read later.
     reading: AsyncMutex<()>,
 }
@@ -51,8 +56,9 @@ impl ClientCertificate {
     }
 
     fn new(certificate: SecretSource, key: Option<SecretSource>) -> Self {
-        let (current, reading) = (Mutex::default(), AsyncMutex::default());
-        Self(Arc::new(Inner { certificate, key, current, reading }))
+        let (current, looked) = (Mutex::default(), Mutex::default());
+        let reading = AsyncMutex::default();
+        Self(Arc::new(Inner { certificate, key, current, looked, reading }))
     }
 
     /// Reads the certificate and returns its SHA-256 thumbprint, in base64url. It is what a token
@@ -68,16 +74,18 @@ impl ClientCertificate {
         Ok(self.read().await?.thumbprint().to_owned())
     }
 
-    /// What was read last; it is read if it never was.
-    pub(crate) async fn known(&self) -> Result<Arc<Identity>, Error> {
+    /// The pair for a request to an API whose token is not bound to one: as it is now, give or take
+    /// [`LOOK`]; what was read before, if there is none now that can be used.
+    pub(crate) async fn recent(&self) -> Result<Arc<Identity>, Error> {
         let known = self.0.current().clone();
         match known {
-            Some(identity) => Ok(identity),
+            Some(known) if !self.0.is_due() => Ok(known),
+            Some(known) => Ok(self.read().await.unwrap_or(known)),
             None => self.read().await,
         }
     }
 
-    /// Reads certificate and key as they are now.
+    /// Reads certificate and key as they are now. They become current only if they are a pair.
     pub(crate) async fn read(&self) -> Result<Arc<Identity>, Error> {
         let Inner { certificate, key, reading, .. } = &*self.0;
         let _reading = reading.lock().await;
@@ -97,6 +105,16 @@ impl ClientCertificate {
 }
 
 impl Inner {
+    /// Whether it is time to look again; one caller is told so.
+    fn is_due(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = looked.is_none_or(|at| at.elapsed() >= LOOK);
+        if is_due {
+            *looked = Some(Instant::now());
+        }
+        is_due
+    }
+
     fn current(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {
         // Nothing panics while it is held.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,3 +134,6 @@ impl fmt::Debug for ClientCertificate {
         out.finish()
     }
 }
+
+/// How often the pair is read again for requests whose token is not bound to it.
+const LOOK: Duration = Duration::from_secs(10);

@@ -19,10 +19,10 @@ use crate::error::{BoxError, Error};
 /// connections that present the same one ([RFC 8705 §3]). The layer notes on each request which
 /// certificate its token came with, and this client sends it over connections with that
 /// certificate, and no others. So while a certificate is replaced, requests with the old token go
-/// out with the old certificate, and requests with the new token with the new one. Connections of
-/// a certificate are closed when no token is left that came with it.
+/// out with the old certificate, and requests with the new token with the new one. The connections of
+/// a certificate that was replaced are closed as soon as no token is left that came with it.
 ///
-/// A request without such a token is sent with the certificate that was read last.
+/// A request without such a token is sent with the current certificate, which is read again every 10 s.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -97,7 +97,7 @@ impl Inner {
     async fn client(&self, bound: Option<Arc<Identity>>) -> Result<reqwest::Client, Error> {
         let identity = match bound {
             Some(identity) => identity,
-            None => self.certificate.known().await?,
+            None => self.certificate.recent().await?,
         };
         self.clients.of(&identity)
     }

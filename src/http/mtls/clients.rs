@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use reqwest::{Client, ClientBuilder};
@@ -14,20 +14,38 @@ use crate::error::{Error, ErrorKind};
 /// is never given another one; it goes when its certificate does.
 pub(super) struct Clients {
     configure: Box<Configure>,
-    built: Mutex<Vec<(Weak<Identity>, Client)>>,
+    built: Arc<BuiltClients>,
+}
+
+/// The clients, each until its certificate goes.
+#[derive(Default)]
+pub(super) struct BuiltClients(Mutex<Vec<(Weak<Identity>, Client)>>);
+
+impl BuiltClients {
+    /// Closes the connections of certificates that are gone.
+    pub(super) fn forget_unused(&self) {
+        let unused: Vec<_> =
+            self.lock().extract_if(.., |(known, _)| known.strong_count() == 0).collect();
+        // Not while the lock is held: a client may do anything as it goes.
+        drop(unused);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Identity>, Client)>> {
+        // Nothing panics while it is held but the user's function, and that leaves it as it was.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) type Configure = dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync;
 
 impl Clients {
     pub(super) fn new(configure: Box<Configure>) -> Self {
-        Self { configure, built: Mutex::default() }
+        Self { configure, built: Arc::default() }
     }
 
     /// The client that presents this certificate, and no other.
     pub(super) fn of(&self, identity: &Arc<Identity>) -> Result<Client, Error> {
-        // Nothing panics while it is held but the user's function, and that leaves it as it was.
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut built = self.built.lock();
         // A `Weak` that is held keeps the address from being given to another identity.
         let known = built.iter().find(|(known, _)| known.as_ptr() == Arc::as_ptr(identity));
         if let Some((_, client)) = known {
@@ -36,7 +54,7 @@ impl Clients {
         let failed = |source| {
             Error::new(
                 ErrorKind::Credential,
-                "no HTTP client can be built with the client certificate; its key may be another's",
+                "no HTTP client can be built with the client certificate",
             )
             .with_source(source)
         };
@@ -45,8 +63,8 @@ impl Clients {
             .identity(identity.to_reqwest().map_err(failed)?)
             .build()
             .map_err(failed)?;
-        built.retain(|(known, _)| known.strong_count() > 0);
         built.push((Arc::downgrade(identity), client.clone()));
+        identity.add_user(Arc::downgrade(&self.built));
         Ok(client)
     }
 }

@@ -1,10 +1,15 @@
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError, Weak},
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
+use super::clients::BuiltClients;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
@@ -16,6 +21,8 @@ pub(crate) struct Identity {
     /// `None` if it is part of `chain`.
     key: Option<Secret>,
     thumbprint: String,
+    /// Who has an HTTP client with this certificate, which goes when the certificate does.
+    users: Mutex<Vec<Weak<BuiltClients>>>,
 }
 
 /// What is wrong with a certificate or key. It holds nothing of either.
@@ -23,21 +30,31 @@ pub(crate) struct Identity {
 pub(super) struct Unusable(&'static str);
 
 impl Identity {
-    /// Checks what was read. That the key belongs to the certificate is seen when a client is
-    /// built.
+    /// Checks what was read: certificate and key, and that they are a pair. While one of two files has
+    /// been replaced and the other has not, they are none.
     pub(super) fn parse(chain: Secret, key: Option<Secret>) -> Result<Self, Unusable> {
-        let leaf = CertificateDer::pem_slice_iter(chain.expose().as_bytes()).next();
-        let Some(Ok(leaf)) = leaf else {
-            return Err(Unusable("there is no certificate in PEM"));
-        };
+        let certificates = CertificateDer::pem_slice_iter(chain.expose().as_bytes());
+        let certificates: Vec<_> = certificates.map_while(Result::ok).collect();
+        let leaf = certificates.first().ok_or(Unusable("there is no certificate in PEM"))?;
+        let thumbprint = thumbprint(leaf);
         let key_text = key.as_ref().unwrap_or(&chain).expose();
-        if PrivateKeyDer::from_pem_slice(key_text.as_bytes()).is_err() {
-            return Err(Unusable(
-                "there is no private key in PEM; it is PKCS#8, PKCS#1 or SEC1, not encrypted",
-            ));
+        let private_key = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| {
+            Unusable("there is no private key in PEM; it is PKCS#8, PKCS#1 or SEC1, not encrypted")
+        })?;
+        match CertifiedKey::from_der(certificates, private_key, &default_provider()) {
+            Ok(_) => Ok(Self { chain, key, thumbprint, users: Mutex::default() }),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(Unusable(
+                "the private key is not the certificate's; one of them may have been replaced just now",
+            )),
+            Err(_) => Err(Unusable("certificate or key are of a kind that is not supported")),
         }
-        let thumbprint = thumbprint(&leaf);
-        Ok(Self { chain, key, thumbprint })
+    }
+
+    /// Notes who has an HTTP client with this certificate.
+    pub(super) fn add_user(&self, user: Weak<BuiltClients>) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|user| user.strong_count() > 0);
+        users.push(user);
     }
 
     /// Whether it was made of this text.
@@ -63,6 +80,14 @@ impl Identity {
     }
 }
 
+/// Nobody uses the certificate any more: its connections are closed.
+impl Drop for Identity {
+    fn drop(&mut self) {
+        let users = self.users.get_mut().unwrap_or_else(PoisonError::into_inner);
+        users.drain(..).filter_map(|user| user.upgrade()).for_each(|user| user.forget_unused());
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("thumbprint", &self.thumbprint).finish_non_exhaustive()
@@ -85,19 +110,34 @@ fn thumbprint(certificate: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// RFC 8705 App. A. The certificate alone is public, so a key of another one stands beside it.
+    /// RFC 8705 App. A.
     #[test]
     fn mtl_04_the_thumbprint_is_that_of_the_standards_certificate() {
         let certificate = pem("CERTIFICATE", CERTIFICATE);
-        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        for (chain, key) in [
-            (certificate.clone(), Some(key.clone())),
-            (format!("{certificate}{key}"), None),
-            // What OpenSSL writes around a certificate does not matter.
-            (format!("subject=CN=mtls\r\n{}", certificate.replace('\n', "\r\n")), Some(key)),
-        ] {
-            let identity = Identity::parse(chain.into(), key.map(Secret::from)).unwrap();
-            assert_eq!(identity.thumbprint(), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
+        // What OpenSSL writes around a certificate does not matter.
+        let noisy = format!("subject=CN=mtls\r\n{}", certificate.replace('\n', "\r\n"));
+        for chain in [certificate, noisy] {
+            let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+            assert_eq!(thumbprint(&leaf), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
+        }
+    }
+
+    #[test]
+    fn mtl_03_certificate_and_key_have_to_be_a_pair() {
+        let new = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let names = vec!["orders".to_owned()];
+            let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key);
+            (certificate.unwrap().pem(), key.serialize_pem())
+        };
+        let ((old, old_key), (new, new_key)) = (new(), new());
+        let parse =
+            |chain: &str, key: Option<&str>| Identity::parse(chain.into(), key.map(Secret::from));
+        assert!(parse(&old, Some(&old_key)).is_ok() && parse(&new, Some(&new_key)).is_ok());
+        assert!(parse(&format!("{old}{old_key}"), None).is_ok());
+        for (chain, key) in [(&new, &old_key), (&old, &new_key)] {
+            let error = parse(chain, Some(key)).unwrap_err();
+            assert!(error.0.contains("not the certificate's"), "{error:?}");
         }
     }
 

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Uri;
 use reqwest::{ClientBuilder, redirect::Policy};
 
 use super::{
-    super::transport::{Exchange, ExchangeFuture, Limits, Transport, bounded, with_bounds},
+    super::transport::{
+        Exchange, ExchangeFuture, Limits, Transport, bounded, of_url_parser, with_bounds,
+    },
     ClientCertificate,
     clients::Clients,
 };
@@ -14,7 +17,8 @@ impl Transport {
     /// `mtls`.
     ///
     /// The certificate is read for every exchange. When it has changed, the exchange has a
-    /// connection of its own, and the old one's are closed.
+    /// connection of its own, and the old one's are closed as soon as no token is left that came with
+    /// it.
     pub fn mtls(certificate: &ClientCertificate) -> Self {
         Self::mtls_with(certificate, |client| client)
     }
@@ -66,5 +70,9 @@ impl Exchange for MutualTls {
 
     fn is_mtls(&self) -> bool {
         true
+    }
+
+    fn sent_url(&self, url: &Uri) -> Uri {
+        of_url_parser(url)
     }
 }

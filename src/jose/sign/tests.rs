@@ -29,9 +29,18 @@ fn loaded(jwk: &str) -> (EncodingKey, Algorithm) {
 }
 
 fn raw(jwk: &str, message: &str) -> String {
-    let _ = DEFAULT_PROVIDER.install_default();
     let (key, algorithm) = loaded(jwk);
-    crypto::sign(message.as_bytes(), &key, algorithm).unwrap()
+    let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, &key).unwrap();
+    BASE64_URL_SAFE_NO_PAD.encode(signer.sign(message.as_bytes()))
+}
+
+/// Signing used to install the library's provider for the whole process, and then the application's
+/// own `install_default().unwrap()` failed.
+#[test]
+fn signing_leaves_the_choice_of_a_provider_to_the_application() {
+    let claims = json!({ "sub": "a" });
+    Jws { typ: None, claims: &claims }.sign(&SigningKey::jwk(EC), &EC.into()).unwrap();
+    assert!(DEFAULT_PROVIDER.install_default().is_ok(), "it has been made");
 }
 
 #[test]
@@ -64,7 +73,7 @@ fn jwt_06_type_and_key_id_stand_in_the_header() {
     let header = |typ, key: &SigningKey, text: &str| {
         let jws = Jws { typ, claims: &claims }.sign(key, &text.into()).unwrap();
         let first = jws.expose().split('.').next().unwrap().to_owned();
-        let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, first);
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(first);
         serde_json::from_slice::<Value>(&bytes.unwrap()).unwrap()
     };
     let typ = Some("client-authentication+jwt");

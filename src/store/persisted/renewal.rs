@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     secret::Secret,
-    source::{FetchContext, StepUp, TokenSource},
+    source::{FetchContext, KeptRefreshToken, StepUp, TokenSource},
     token::TokenSet,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Renewal<'a, P, S: TokenStore> {
     /// What went wrong last, at the server and in the store.
     refusal: Option<Error>,
     store_error: Option<Error>,
+    /// A new refresh token that came with an access token that was refused.
+    kept: Option<Secret>,
 }
 
 /// Which stored token will do, so that no new one is asked for.
@@ -60,8 +62,8 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
         let who = state.who.clone().ok_or_else(|| store_failed("it is not known whose it is"))?;
         let wanted = Wanted { was_unsaved: state.memory.unsaved, ..Wanted::new(cx) };
         let times = Times::new(cx.deadline, persisted.settings.lock_wait);
-        let (refusal, store_error) = (None, None);
-        Ok(Self { persisted, state, who, cx, wanted, times, refusal, store_error })
+        let (refusal, store_error, kept) = (None, None, None);
+        Ok(Self { persisted, state, who, cx, wanted, times, refusal, store_error, kept })
     }
 
     pub(super) async fn run(mut self) -> Result<TokenSet, Error> {
@@ -245,7 +247,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             tokens.as_ref().filter(|tokens| rotates && tokens.set.refresh_token().is_some());
         let origin = self.who.origin_of(descends);
         let cx = FetchContext {
-            previous: tokens.map(|tokens| tokens.set),
+            previous: tokens.as_ref().map(|tokens| tokens.set.clone()),
             deadline,
             stored: rotates,
             ..self.cx.clone()
@@ -268,6 +270,12 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 Heard::Granted(tokens.with_origin(origin))
             }
             Err(error) => {
+                if let Some(newest) = KeptRefreshToken::take(&error) {
+                    self.refusal = Some(error);
+                    self.kept = Some(newest.clone());
+                    let tokens = Tokens::with_refresh_token(tokens, newest, wall);
+                    return Heard::Replaced(tokens.with_origin(origin));
+                }
                 // A grant that refuses a step-up by itself has sent nothing.
                 let unsent = !self.cx.step_up.is_empty() && error.oauth().is_none();
                 let heard = match meaning(error.kind()) {
@@ -282,14 +290,15 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
 
     /// Tells how it ended. The memory is as the machine left it.
     fn end(self, end: End) -> Result<TokenSet, Error> {
-        let Self { persisted, state, cx, wanted, refusal, store_error, .. } = self;
+        let Self { persisted, state, cx, wanted, refusal, store_error, kept, .. } = self;
         let Entry { generation, ref tokens, .. } = state.memory.known;
         let emit = |event: Event<'_>| persisted.sink.emit(&event);
         let store_error =
             store_error.unwrap_or_else(|| store_failed("it does not hold what was written"));
         let refusal = || refusal.unwrap_or_else(ended);
         match (end, tokens) {
-            (End::Adopted, Some(tokens)) => {
+            // What another process has stored may be a refresh token alone.
+            (End::Adopted, Some(tokens)) if tokens.has_access() => {
                 if wanted.was_unsaved {
                     emit(Event::Saved { generation });
                 } else {
@@ -313,7 +322,18 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 emit(Event::StoreFailed { error: &store_error });
                 Ok(TokenSet::clone(&tokens.set))
             }
-            (End::Failed, _) => Err(refusal()),
+            (End::Failed, known) => {
+                // Unless another process was faster to store what it got.
+                let newest = known.as_ref().and_then(|tokens| tokens.set.refresh_token());
+                if kept.is_some() && kept.as_ref() == newest {
+                    if state.memory.unsaved {
+                        emit(Event::NotSaved { generation, error: &store_error });
+                    } else {
+                        emit(Event::Saved { generation });
+                    }
+                }
+                Err(refusal())
+            }
             (End::Ended, _) => {
                 emit(Event::Ended { generation });
                 Err(refusal())
@@ -322,8 +342,8 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 emit(Event::StoreFailed { error: &store_error });
                 Err(store_error)
             }
-            // The machine adopts and obtains nothing but tokens.
-            (End::Adopted | End::Obtained | End::Unsaved, None) => Err(store_error),
+            // The machine obtains nothing but tokens.
+            (End::Adopted | End::Obtained | End::Unsaved, _) => Err(store_error),
         }
     }
 }
@@ -339,7 +359,7 @@ impl Wanted {
     }
 
     pub(super) fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {
-        if tokens.lacks_certificate() {
+        if tokens.lacks_certificate() || !tokens.has_access() {
             return false;
         }
         let is_old = self.old.as_ref() == Some(tokens.set.access_token());

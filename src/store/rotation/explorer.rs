@@ -2,8 +2,8 @@
 //! steps, and a fault at every step.
 //!
 //! The world is a store, a lock, an authorization server and two processes, each of which renews
-//! twice. A fault is a crash, an answer that is lost before or after the server did its work, a
-//! write that fails (and may have happened), or a lock that expires while its holder stands still.
+//! twice. A fault is a crash, an answer that is lost before or after the server did its work, or
+//! whose access token is refused, a write that fails (and may have happened), or a lock that expires while its holder stands still.
 //! A process that crashed starts again before long; then it takes a stored token if that will do.
 //! At the end each process renews once more, without faults: whoever cannot has lost the session.
 
@@ -259,10 +259,16 @@ impl World {
                 (Do::Send { .. }, None) => {
                     next.push(fault(&|world| world.hear(i, Heard::Unknown)));
                 }
-                (Do::Send { .. }, Some(_)) => next.push(fault(&|world| {
-                    world.unavoidable |= world.holds_what_nobody_has(i);
-                    world.hear(i, Heard::Unknown);
-                })),
+                (Do::Send { .. }, Some(answer)) => {
+                    next.push(fault(&|world| {
+                        world.unavoidable |= world.holds_what_nobody_has(i);
+                        world.hear(i, Heard::Unknown);
+                    }));
+                    // Its access token is refused.
+                    if let Heard::Granted(pair) = answer {
+                        next.push(fault(&|world| world.hear(i, Heard::Replaced(*pair))));
+                    }
+                }
                 (Do::Save { .. }, _) => {
                     next.push(fault(&|world| world.hear(i, Heard::Failed)));
                     // It was written, and nobody was told.

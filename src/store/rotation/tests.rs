@@ -65,6 +65,21 @@ fn rfr_02_the_new_tokens_are_stored_before_they_are_used() {
 }
 
 #[test]
+fn f87_a_refresh_token_without_an_access_token_is_stored_and_the_renewal_has_failed() {
+    let mut run = Run::new(ROTATING).sent();
+    assert_eq!(run.hear(Heard::Replaced("b")), save(1, clean(2, "b")));
+    assert_eq!(run.hear(Heard::Saved), Do::Finish(End::Failed));
+    assert_eq!(run.0.memory.known, clean(2, "b"));
+
+    // Nor is it lost where it cannot be stored: the next renewal writes it before anything is sent.
+    let mut run = Run::new(ROTATING).sent();
+    run.hear(Heard::Replaced("b"));
+    assert_eq!(run.hear(Heard::Failed), Do::FinishLocked(End::Failed));
+    let mut run = Run(Rotation::new(run.0.memory, ROTATING));
+    assert_eq!(run.hear(Heard::Found(intent(1, "a"))), save(1, clean(2, "b")));
+}
+
+#[test]
 fn rfr_04_what_another_process_stored_is_adopted() {
     let mut run = Run::new(ROTATING);
     assert_eq!(run.hear(Heard::Found(clean(2, "b"))), Do::Finish(End::Adopted));
