@@ -105,7 +105,10 @@ impl Drop for Delivery {
             ledger.told_to_wait(self.instance, wait);
         }
         match self.issued {
-            Some(Issued { serial, useful, .. }) if !(self.read && useful) => ledger.lost(serial),
+            Some(Issued { serial, .. }) if !self.read => ledger.lost(serial),
+            Some(Issued { serial, refresh_token, useful: false }) => {
+                ledger.refused(serial, refresh_token);
+            }
             Some(Issued { serial, refresh_token, .. }) => ledger.delivered(serial, refresh_token),
             None => {}
         }

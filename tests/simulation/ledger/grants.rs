@@ -28,6 +28,17 @@ impl Ledger {
         }
     }
 
+    /// The answer was read to its end, and its access token is of no use. The refresh token in it is:
+    /// the server has spent the old one for it.
+    pub(crate) fn refused(&mut self, serial: Serial, refresh_token: Option<usize>) {
+        self.say(format!("token {serial} is of no use"));
+        self.count("refused answer");
+        let key = self.tokens[serial].key;
+        if let Some(new) = refresh_token {
+            self.know(key, |successor| successor == new, true);
+        }
+    }
+
     fn know(&mut self, key: Key, which: impl Fn(usize) -> bool, known: bool) {
         for spent in self.spent.values_mut() {
             if spent.key == key && which(spent.successor) {

@@ -298,6 +298,12 @@ fn i8_a_refresh_token_that_comes_back_is_found_unless_its_answer_was_lost() {
     story.0.delivered(0, Some(2));
     story.0.reused(0, 1);
     story.breaks(I8);
+    // F87: the access token was refused, and the refresh token beside it is the newest.
+    let mut story = Story::new();
+    story.0.rotated(0, 1, 2);
+    story.0.refused(0, Some(2));
+    story.0.reused(0, 1);
+    story.breaks(I8);
     let mut story = Story::new();
     story.0.stored(0, "record", 2, None, Some(2));
     story.0.stored(0, "record", 3, None, Some(1));
