@@ -4,7 +4,10 @@ use bytes::Bytes;
 use reqwest::{ClientBuilder, redirect::Policy};
 
 use super::{
-    super::transport::{Exchange, ExchangeFuture, Limits, Transport, bounded, with_bounds},
+    super::{
+        built_in::{bounded, with_bounds},
+        transport::{Exchange, ExchangeFuture, Limits, Transport},
+    },
     ClientCertificate,
     clients::Clients,
 };
