@@ -14,7 +14,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use tower_oauth::{
     Buffered, ClientAuth, ClientCredentials, CloneRequest, Error, ErrorKind, ExistingAuthorization,
-    ForeignOrigin, OAuthLayer, TokenHandle,
+    FixedToken, ForeignOrigin, OAuthLayer, TokenHandle, TokenSet,
     observe::Event,
     testing::{AuthorizationServer, ProtectedApi},
 };
@@ -178,4 +178,40 @@ fn kind(error: &reqwest_middleware::Error) -> Option<ErrorKind> {
         }
         reqwest_middleware::Error::Reqwest(_) => None,
     }
+}
+
+/// Answers in the client's place.
+struct Stub;
+
+#[async_trait::async_trait]
+impl Middleware for Stub {
+    async fn handle(
+        &self,
+        _: Request,
+        _: &mut Extensions,
+        _: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        Ok(http::Response::new("").into())
+    }
+}
+
+/// Once, each request built what a service builds once, with a part for every core.
+#[test]
+fn a_request_with_a_token_at_hand_allocates_a_few_times_only() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _in_runtime = runtime.enter();
+    let source = FixedToken::new(TokenSet::bearer("abc").unwrap());
+    let tokens = TokenHandle::spawn(source);
+    runtime.block_on(tokens.ready()).unwrap();
+    let layer = OAuthLayer::new(tokens, "https://api.example".parse().unwrap());
+    let without = ClientBuilder::new(follows_none()).with(Stub).build();
+    let with = ClientBuilder::new(follows_none()).with(layer).with(Stub).build();
+    let [without, with] = [without, with].map(|client| {
+        let request = || client.get("https://api.example/").build().unwrap();
+        drop(runtime.block_on(client.execute(request())).unwrap());
+        let request = request();
+        allocation_counter::measure(|| drop(runtime.block_on(client.execute(request)).unwrap()))
+    });
+    let more = with.count_total - without.count_total;
+    assert!(more <= 5, "{more} allocations");
 }

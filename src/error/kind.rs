@@ -44,7 +44,8 @@ pub enum ErrorKind {
     Store,
     /// A user's own [`TokenSource`](crate::TokenSource) failed.
     Source,
-    /// A user's own code panicked while a token was fetched.
+    /// Code that is not this crate's panicked while a token was fetched: a user's own, or the HTTP
+    /// client with a log line that could not be written.
     Panic,
     /// The request goes to an origin that was not allowed, and the layer refuses such requests.
     Origin,

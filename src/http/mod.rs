@@ -4,14 +4,14 @@
 //! [`Transport`], any tower HTTP client, bounded in time and size. Towards the API:
 //! [`HttpRequest`] and [`HttpResponse`], what the middleware reads and writes.
 
+#[cfg(feature = "reqwest")]
+mod built_in;
 mod endpoint;
 mod form;
 mod json;
 mod message;
 #[cfg(feature = "mtls")]
 mod mtls;
-#[cfg(feature = "reqwest")]
-mod resolver;
 mod retry_after;
 mod screen;
 mod transport;

@@ -11,7 +11,7 @@ use crate::error::{BoxError, ConfigError, Error, ErrorKind};
 
 /// The HTTP client that talks to the authorization server.
 ///
-/// With the feature `reqwest` the default is a client of its own: rustls, no redirects, bounded
+/// With the feature `reqwest` the default is [`Transport::reqwest()`]: rustls, no redirects, bounded
 /// time. Any other tower service of HTTP requests can take its place.
 ///
 /// The service must not follow redirects, or the client's credentials would follow them too, and
@@ -64,7 +64,7 @@ impl Transport {
         Self(Arc::new(Erased { service, body: PhantomData }))
     }
 
-    #[cfg(feature = "mtls")]
+    #[cfg(feature = "reqwest")]
     pub(super) fn of(exchange: Arc<dyn Exchange>) -> Self {
         Self(exchange)
     }
@@ -154,7 +154,7 @@ where
     }
 }
 
-async fn read<R>(response: http::Response<R>, cap: usize) -> Result<Answer, Error>
+pub(super) async fn read<R>(response: http::Response<R>, cap: usize) -> Result<Answer, Error>
 where
     R: Body,
     R::Error: Into<BoxError>,
@@ -190,7 +190,7 @@ fn check_encoding(headers: &HeaderMap, status: StatusCode) -> Result<(), Error> 
     }
 }
 
-fn unreachable(error: impl Into<BoxError>) -> Error {
+pub(super) fn unreachable(error: impl Into<BoxError>) -> Error {
     let error = error.into();
     // Ours, from within the client: a resolver that refused an address.
     if let Some(refused) = Error::find(&*error).filter(|e| e.kind() == ErrorKind::Discovery) {
@@ -211,102 +211,6 @@ fn without_url(error: BoxError) -> BoxError {
         Err(error) => error,
     };
     error
-}
-
-#[cfg(feature = "mtls")]
-pub(super) use default::{bounded, of_url_parser, with_bounds};
-
-#[cfg(feature = "reqwest")]
-mod default {
-    use std::{error::Error, sync::Arc, time::Duration};
-
-    use bytes::Bytes;
-    use http::Uri;
-
-    use super::{
-        super::resolver::ScreeningResolver, Answer, Exchange, ExchangeFuture, Limits, Transport,
-        read, unreachable,
-    };
-    use crate::error::{ConfigError, Error as Failure};
-
-    impl Transport {
-        /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
-        /// environment names.
-        ///
-        /// # Errors
-        ///
-        /// [`ConfigError::Transport`] when it cannot be built, such as without root certificates.
-        pub fn reqwest() -> Result<Self, ConfigError> {
-            Self::build(with_bounds(reqwest::Client::builder()))
-        }
-
-        /// The default client, for URLs that came over the network: it connects to public addresses
-        /// only, and to these hosts wherever they are.
-        pub(crate) fn screened(
-            trusted: impl IntoIterator<Item = String>,
-        ) -> Result<Self, ConfigError> {
-            let client = with_bounds(reqwest::Client::builder());
-            Self::build(client.dns_resolver(ScreeningResolver::new(trusted)))
-        }
-
-        fn build(builder: reqwest::ClientBuilder) -> Result<Self, ConfigError> {
-            let client = builder.build().map_err(|error| ConfigError::Transport(causes(&error)))?;
-            Ok(Self::with_reqwest(client))
-        }
-
-        /// A reqwest client of your own, such as one with private root certificates. It must be
-        /// built with [`redirect::Policy::none()`](reqwest::redirect::Policy::none).
-        pub fn with_reqwest(client: reqwest::Client) -> Self {
-            Self(Arc::new(client))
-        }
-    }
-
-    impl Exchange for reqwest::Client {
-        fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
-            Box::pin(bounded(self, request, limits))
-        }
-
-        fn sent_url(&self, url: &Uri) -> Uri {
-            of_url_parser(url)
-        }
-    }
-
-    /// A URL as reqwest's parser writes it.
-    pub(in super::super) fn of_url_parser(url: &Uri) -> Uri {
-        let parsed = reqwest::Url::parse(&url.to_string()).ok();
-        parsed.and_then(|parsed| parsed.as_str().parse().ok()).unwrap_or_else(|| url.clone())
-    }
-
-    /// Sends a request and reads the answer, up to the largest body.
-    pub(in super::super) async fn bounded(
-        client: &reqwest::Client,
-        request: http::Request<Bytes>,
-        limits: Limits,
-    ) -> Result<Answer, Failure> {
-        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-        let response = client.execute(request).await.map_err(unreachable)?;
-        read(http::Response::<reqwest::Body>::from(response), limits.body).await
-    }
-
-    /// What every client for an authorization server has.
-    pub(in super::super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-        client
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
-    }
-
-    fn causes(error: &reqwest::Error) -> String {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(error) = next {
-            text = format!("{text}: {error}");
-            next = error.source();
-        }
-        text
-    }
-
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 }
 
 #[cfg(test)]

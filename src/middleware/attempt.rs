@@ -1,6 +1,6 @@
 //! What a request does off its usual way: wait for a token, and be sent again.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, ops::Deref, pin::pin, sync::Arc, time::Duration};
 
 use http::header::AUTHORIZATION;
 use tokio::time::timeout;
@@ -23,12 +23,11 @@ use crate::{
     http::{HttpRequest, HttpResponse},
     observe::Event,
     refresh::{Token, can_wait},
-    slot::Sharded,
 };
 
-/// A request that waits for a token.
-pub(super) struct WaitingRequest<T: Tokens, K> {
-    pub(super) context: Sharded<Context<T>>,
+/// A request that waits for a token. `C` is how it holds the context.
+pub(super) struct WaitingRequest<C, T: Tokens, K> {
+    pub(super) context: C,
     pub(super) key: T::Key,
     /// Where its token may go, and so what its proof is for.
     pub(super) origins: Arc<Origins>,
@@ -39,14 +38,15 @@ pub(super) struct WaitingRequest<T: Tokens, K> {
 /// Waits for a token, sends the request, and again if its token was refused.
 ///
 /// Nothing of the service below is held during the wait for the token: `service` is not ready yet.
-pub(super) async fn wait_and_send<S, Q, R, T>(
-    waiting: WaitingRequest<T, R::Kept>,
+pub(super) async fn wait_and_send<S, Q, R, T, C>(
+    waiting: WaitingRequest<C, T, R::Kept>,
     mut service: S,
     second: fn(&S) -> Option<S>,
     mut request: R::Sent,
 ) -> Result<S::Response, BoxError>
 where
     T: Tokens,
+    C: Deref<Target = Context<T>>,
     R: Replay<Q>,
     S: Service<R::Sent>,
     S::Response: HttpResponse,
@@ -80,15 +80,15 @@ where
     match kept {
         Some(kept) => {
             let refused = RefusedRequest { context, origins, kept, sent, next, budget };
-            replay::<S, Q, R, T>(refused, service, response).await
+            replay::<S, Q, R, T, C>(refused, service, response).await
         }
         None => Ok(response),
     }
 }
 
-/// A request that was refused.
-pub(super) struct RefusedRequest<T: Tokens, K> {
-    pub(super) context: Sharded<Context<T>>,
+/// A request that was refused. `C` is how it holds the context.
+pub(super) struct RefusedRequest<C, T: Tokens, K> {
+    pub(super) context: C,
     pub(super) origins: Arc<Origins>,
     pub(super) kept: K,
     pub(super) sent: Sent<T::Owner>,
@@ -98,13 +98,14 @@ pub(super) struct RefusedRequest<T: Tokens, K> {
 
 /// Sends a request again, for each reason once. If that cannot be done, the last answer is the
 /// caller's.
-pub(super) async fn replay<S, Q, R, T>(
-    refused: RefusedRequest<T, R::Kept>,
+pub(super) async fn replay<S, Q, R, T, C>(
+    refused: RefusedRequest<C, T, R::Kept>,
     mut service: S,
     mut response: S::Response,
 ) -> Result<S::Response, BoxError>
 where
     T: Tokens,
+    C: Deref<Target = Context<T>>,
     R: Replay<Q>,
     S: Service<R::Sent>,
     S::Response: HttpResponse,

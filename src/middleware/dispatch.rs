@@ -84,7 +84,7 @@ where
     let origins = origins.unwrap_or_else(|| context.origins.clone());
     let context = context.clone();
     let waiting = WaitingRequest { context, key, origins, kept };
-    ResponseFuture::slow(wait_and_send::<S, Q, R, _>(waiting, service, R::second, request))
+    ResponseFuture::slow(wait_and_send::<S, Q, R, _, _>(waiting, service, R::second, request))
 }
 
 /// Sends a request with a token that comes up now, or fails: there is no second service to wait with.

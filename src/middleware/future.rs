@@ -126,7 +126,7 @@ where
                     let budget = Budget::new(context.options.wait);
                     let origins = origins.unwrap_or_else(|| context.origins.clone());
                     let refused = RefusedRequest { context, origins, kept, sent, next, budget };
-                    replay::<S, Q, R, T>(refused, service, response)
+                    replay::<S, Q, R, T, _>(refused, service, response)
                 }
                 StateProj::Slow { response } => return response.as_mut().poll(cx),
                 StateProj::Failed { error } => {

@@ -1,12 +1,8 @@
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::{Extensions, HeaderMap, StatusCode};
 
-use crate::http::HttpResponse;
+use crate::{http::HttpResponse, task::contain};
 
 /// The head of a response, for a classifier of the user's: see
 /// [`OAuthLayer::refused_if`](super::OAuthLayer::refused_if).
@@ -78,9 +74,7 @@ impl RefusedBy {
             headers: response.headers(),
             extensions: response.extensions(),
         };
-        let ask = |refused: &Arc<Classifier>| {
-            catch_unwind(AssertUnwindSafe(|| refused(head))).unwrap_or(false)
-        };
+        let ask = |refused: &Arc<Classifier>| contain(|| refused(head)).unwrap_or(false);
         self.classifier.as_ref().is_some_and(ask)
     }
 }

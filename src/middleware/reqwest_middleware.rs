@@ -20,7 +20,6 @@ use super::{
 use crate::{
     error::{BoxError, Error},
     refresh::TokenHandle,
-    slot::Sharded,
 };
 
 /// `OAuthLayer` is a middleware too: `ClientBuilder::new(client).with(layer)`. The rules are the
@@ -75,11 +74,10 @@ where
         let extensions = Mutex::new(extensions);
         let service = Rest { next, extensions: &extensions };
         let origins = context.origins.clone();
-        let context = Sharded::new(|| context.clone());
         let waiting = WaitingRequest { context, key: (), origins, kept };
         let second = NoReplay::second;
         let outcome =
-            wait_and_send::<_, Request, R, TokenHandle>(waiting, service, second, request).await;
+            wait_and_send::<_, Request, R, TokenHandle, _>(waiting, service, second, request).await;
         outcome.map_err(leave)
     }
 }

@@ -122,7 +122,8 @@ fn in_seconds(from_now: Duration) -> f64 {
 /// token.
 fn describe() {
     static DESCRIBED: Once = Once::new();
-    DESCRIBED.call_once(|| {
+    // Also if the recorder panicked in it before: plainly called, it would panic for ever after.
+    DESCRIBED.call_once_force(|_| {
         describe_counter!(FETCHES, Unit::Count, "Token fetches that ended");
         describe_histogram!(FETCH_DURATION, Unit::Seconds, "How long token fetches took");
         describe_gauge!(READY, Unit::Count, "Whether there is a token to send, 1 or 0");

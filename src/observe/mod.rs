@@ -2,7 +2,8 @@
 //!
 //! Every [`Event`] goes to the [`Observer`] that was set; with the feature `tracing` also to
 //! `tracing`, under the target `tower_oauth`; and with the feature `metrics` to the recorder of the
-//! crate `metrics`. No event holds a secret. [`docs::operating`](crate::docs::operating) lists the
+//! crate `metrics`. No event holds a secret. A panic of any of the three is contained: tokens go on.
+//! [`docs::operating`](crate::docs::operating) lists the
 //! names and fields of both, and says what to alert on.
 //!
 //! ```
@@ -24,6 +25,8 @@ mod event;
 mod measure;
 mod sink;
 #[cfg(feature = "tracing")]
+mod span;
+#[cfg(feature = "tracing")]
 mod trace;
 mod wait;
 
@@ -34,6 +37,6 @@ pub(crate) use wait::Wait;
 /// Keeps a task within the span of the fetch that it is part of, if there is `tracing`.
 pub(crate) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
     #[cfg(feature = "tracing")]
-    let task = tracing::Instrument::in_current_span(task);
+    let task = trace::in_current_span(task);
     task
 }

@@ -1,16 +1,11 @@
-use std::{
-    fmt,
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, future::Future, sync::Arc};
 
 #[cfg(feature = "metrics")]
 use super::measure;
 #[cfg(feature = "tracing")]
 use super::trace;
 use super::{Event, FetchReason, Observer};
-use crate::error::Error;
+use crate::{error::Error, task::contain};
 
 /// Where events go: to `tracing`, to the metrics recorder, and to the user's observer.
 #[derive(Clone)]
@@ -50,14 +45,16 @@ impl Sink {
         self.observer = Some(Arc::new(observer));
     }
 
+    /// Emits an event. A log that cannot be written, a metrics recorder and an observer only look
+    /// on: a panic of one of them ends here, so that the refresher goes on, and so that an event
+    /// that is emitted while a task unwinds does not abort the process.
     pub(crate) fn emit(&self, event: &Event<'_>) {
         #[cfg(feature = "tracing")]
-        trace::event(&self.name, event);
+        contain(|| trace::event(&self.name, event));
         #[cfg(feature = "metrics")]
-        measure::event(&self.name, self.many, event);
+        contain(|| measure::event(&self.name, self.many, event));
         if let Some(observer) = &self.observer {
-            // An observer only looks on: whatever happens to it, tokens go on.
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.event(event)));
+            contain(|| observer.event(event));
         }
     }
 
@@ -87,6 +84,6 @@ impl fmt::Debug for Sink {
 /// Tells that metadata could not be had. It belongs to no handle, so no observer is told.
 pub(crate) fn metadata_failed(error: &Error, holds_copy: bool) {
     #[cfg(feature = "tracing")]
-    trace::metadata_failed(error, holds_copy);
+    contain(|| trace::metadata_failed(error, holds_copy));
     let _ = (error, holds_copy);
 }

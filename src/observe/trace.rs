@@ -3,12 +3,12 @@
 use std::future::Future;
 
 use tracing::{
-    Instrument, Span, debug,
+    Span, debug,
     field::{self, Empty},
     info, info_span, warn,
 };
 
-use super::{Event, FetchReason};
+use super::{Event, FetchReason, span::ContainedSpan};
 use crate::error::Error;
 
 pub(super) fn event(client: &str, event: &Event<'_>) {
@@ -117,17 +117,22 @@ pub(super) fn fetch<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let span = info_span!(
-        target: TARGET, "tower_oauth.fetch", client, %reason, error.type = Empty
+    let span = ContainedSpan::new(
+        || info_span!(target: TARGET, "tower_oauth.fetch", client, %reason, error.type = Empty),
     );
-    let observed = async move {
-        let outcome = fetch.await;
+    async move {
+        let outcome = span.around(fetch).await;
         if let Err(error) = &outcome {
-            Span::current().record("error.type", error.kind().as_str());
+            span.record("error.type", error.kind().as_str());
         }
         outcome
-    };
-    observed.instrument(span)
+    }
+}
+
+/// Keeps a task within the span in which it is started.
+pub(super) fn in_current_span<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    let span = ContainedSpan::new(Span::current);
+    async move { span.around(task).await }
 }
 
 pub(super) fn metadata_failed(error: &Error, holds_copy: bool) {

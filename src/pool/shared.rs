@@ -1,6 +1,5 @@
 use std::{
     hash::Hash,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -20,6 +19,7 @@ use crate::{
     observe::{Event, Sink},
     refresh::{Act, Refusal, Rejection, State, Status},
     source::DynTokenSource,
+    task::contain,
     time::Clock,
 };
 
@@ -245,6 +245,8 @@ where
             if let Some(waiting) = &node.life.waiting {
                 waiting.changed.notify_waiters();
             }
+            // With its source, whose `Drop` may panic: that is no end of the pool's.
+            contain(|| drop(node));
         }
     }
 
@@ -252,7 +254,7 @@ where
     pub(super) fn emit(&self, key: &K, event: &Event<'_>) {
         self.sink.emit(event);
         if let Some(hook) = &self.hook {
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(key, event)));
+            contain(|| hook(key, event));
         }
     }
 

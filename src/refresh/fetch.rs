@@ -1,11 +1,3 @@
-#[cfg(feature = "pool")]
-use std::{
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
-};
-
 use std::sync::Arc;
 
 use tokio::{
@@ -14,10 +6,12 @@ use tokio::{
 };
 
 use super::begun::Begun;
+#[cfg(feature = "pool")]
+use crate::task::Contained;
 use crate::{
     error::{Error, ErrorKind},
     observe::Sink,
-    source::{DynTokenSource, FetchContext},
+    source::{DynTokenSource, FetchContext, panicked},
     token::TokenSet,
 };
 
@@ -68,18 +62,8 @@ pub(crate) fn fetch_then(
     cx: FetchContext,
     done: impl FnOnce(Result<TokenSet, Error>) + Send + 'static,
 ) {
-    let fetch = sink.spanned(cx.reason, run(source, cx, Instant::now()));
-    tokio::spawn(async move {
-        let outcome = {
-            let mut fetch = pin!(fetch);
-            poll_fn(|task| {
-                catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(task)))
-                    .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
-            })
-            .await
-        };
-        done(outcome);
-    });
+    let fetch = Contained::new(sink.spanned(cx.reason, run(source, cx, Instant::now())));
+    tokio::spawn(async move { done(fetch.await.unwrap_or_else(|| Err(panicked()))) });
 }
 
 pub(super) fn ended(failure: &JoinError) -> Error {
@@ -87,11 +71,6 @@ pub(super) fn ended(failure: &JoinError) -> Error {
         return panicked();
     }
     Error::new(ErrorKind::Shutdown, "the runtime ended while the token source was at work")
-}
-
-fn panicked() -> Error {
-    // Not the panic's message: it may hold anything.
-    Error::new(ErrorKind::Panic, "the token source panicked")
 }
 
 async fn run(

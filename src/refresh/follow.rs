@@ -6,7 +6,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::handle::{Alive, TokenHandle};
-use crate::http::ClientCertificate;
+use crate::{http::ClientCertificate, task::Contained};
 
 impl TokenHandle {
     /// Fetches a new token whenever a client certificate is replaced, so that none is used for long
@@ -31,8 +31,9 @@ async fn follow(handle: Weak<Alive>, certificate: ClientCertificate) {
     // What was asked for once is the refresher's: it tries again in its own time.
     let mut asked = String::new();
     loop {
-        // A certificate that cannot be read now is read again; whoever fetches a token is told.
-        let identity = certificate.read().await.ok();
+        // A certificate that cannot be read now, or whose provider panics, is read again; whoever
+        // fetches a token is told.
+        let identity = Contained::new(certificate.read()).await.and_then(Result::ok);
         let Some(handle) = handle.upgrade().map(TokenHandle::of) else { return };
         if let Some(thumbprint) = identity.as_ref().map(|identity| identity.thumbprint())
             && asked != thumbprint
@@ -81,7 +82,10 @@ mod tests {
         let read = text.clone();
         let certificate = ClientCertificate::pem_bundle(SecretSource::provider(move || {
             let text = read.lock().unwrap().clone();
-            async move { Ok(Secret::from(text)) }
+            async move {
+                assert!(!text.is_empty(), "scripted panic");
+                Ok(Secret::from(text))
+            }
         }));
         let fetches = Arc::new(AtomicUsize::new(0));
         let (source, count) = (certificate.clone(), fetches.clone());
@@ -102,7 +106,11 @@ mod tests {
         sleep(INTERVAL * 10).await;
         assert_eq!(fetches.load(Ordering::Relaxed), 1, "nothing has changed");
 
-        *text.lock().unwrap() = pem();
+        let renewed = pem();
+        // The provider panics while there is none.
+        text.lock().unwrap().clear();
+        sleep(INTERVAL * 3).await;
+        *text.lock().unwrap() = renewed;
         sleep(INTERVAL * 10).await;
         assert_eq!(fetches.load(Ordering::Relaxed), 2);
         let second = tokens.token().await.unwrap().certificate_thumbprint().unwrap().to_owned();

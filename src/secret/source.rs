@@ -1,10 +1,12 @@
 use std::{env, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
-use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use super::Secret;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::{
+    error::{BoxError, Error, ErrorKind},
+    task::blocking,
+};
 
 /// Where a secret is read from, again for every exchange.
 ///
@@ -99,16 +101,13 @@ impl SecretSource {
 async fn read_file(path: Arc<PathBuf>) -> Result<Secret, Error> {
     let shown = path.clone();
     let failed = move |problem: &str| failure(format!("secret file {shown:?} {problem}"));
-    let read = spawn_blocking(move || {
+    let read = blocking(None, move || {
         use std::io::Read;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
         std::fs::File::open(&*path)?.take(FILE_CAP + 1).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(bytes)
+        Ok(bytes)
     });
-    let bytes = read
-        .await
-        .map_err(|_| failed("was not read: the runtime is shutting down"))?
-        .map_err(|source| failed("cannot be read").with_source(source))?;
+    let bytes = read.await.map_err(|source| failed("cannot be read").with_source(source))?;
     if bytes.len() as u64 > FILE_CAP {
         return Err(failed("is larger than 64 KiB"));
     }

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{DynTokenSource, FetchContext, StepUp, TokenSource};
+use super::{DynTokenSource, FetchContext, StepUp, TokenSource, panicked};
 use crate::{
     error::{Error, ErrorKind},
     observe::in_current_span,
@@ -183,7 +183,7 @@ impl Flight {
     pub(super) async fn ended(mut self) -> Result<TokenSet, Error> {
         let outcome = self.outcome.wait_for(Option::is_some).await;
         let outcome = outcome.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Panic, "the token source panicked")))
+        outcome.unwrap_or_else(|| Err(panicked()))
     }
 }
 

@@ -30,7 +30,7 @@ mod service;
 mod step_up;
 
 use std::{
-    future::{Future, pending},
+    future::{Future, pending, ready},
     pin::Pin,
     sync::Arc,
 };
@@ -51,6 +51,7 @@ pub use step_up::StepUp;
 
 use crate::{
     error::{Error, ErrorKind},
+    task::{Contained, contain},
     token::TokenSet,
 };
 
@@ -121,7 +122,26 @@ impl<T: TokenSource> TokenSource for Arc<T> {
     }
 }
 
+/// The error of a source that panicked. The panic's own message may hold anything.
+pub(crate) fn panicked() -> Error {
+    Error::new(ErrorKind::Panic, "the token source panicked")
+}
+
+/// Begins a call of a source, and contains it. The future is taken as it is: within an `async` block
+/// it would be dropped before its output is out.
+fn contained<'a, T: Send + 'a, F: Future<Output = Result<T, Error>> + Send + 'a>(
+    call: impl FnOnce() -> F,
+) -> Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>> {
+    let Some(call) = contain(|| Contained::new(call())) else {
+        return Box::pin(ready(Err(panicked())));
+    };
+    Box::pin(async move { call.await.unwrap_or_else(|| Err(panicked())) })
+}
+
 /// A source whose type is forgotten, so that the refresher and [`Chain`] need no type parameter.
+///
+/// A panic of the source is an error, and one while its future is dropped is discarded: the token
+/// that it gave before may be the only one that carries a rotated refresh token.
 pub(crate) trait DynTokenSource: Send + Sync + 'static {
     fn fetch(
         &self,
@@ -141,14 +161,14 @@ impl<T: TokenSource> DynTokenSource for T {
         &self,
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<TokenSet, Error>> + Send + '_>> {
-        Box::pin(TokenSource::fetch(self, cx))
+        contained(|| TokenSource::fetch(self, cx))
     }
 
     fn revoke(
         &self,
         cx: FetchContext,
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>> {
-        Box::pin(TokenSource::revoke(self, cx))
+        contained(|| TokenSource::revoke(self, cx))
     }
 
     fn renewed(&self, cx: FetchContext) -> Pin<Box<dyn Future<Output = TokenSet> + Send + '_>> {

@@ -1,16 +1,9 @@
 //! Real processes whose clocks do what clocks do: stop, jump, and run backwards.
 //!
 //! A process is this test's own binary, which runs [`child::child`]. Its boot and wall clocks are
-//! shifted by `shim.c`, which is compiled with `cc` and preloaded: the crate reads them without
-//! libc, where `faketime` and others that replace libc's functions do not reach.
+//! shifted by `shim.c`, which is compiled with `cc` and preloaded, as `faketime` is.
 #![cfg(test)]
-#![cfg(all(
-    feature = "testing",
-    feature = "reqwest",
-    target_os = "linux",
-    target_env = "gnu",
-    target_arch = "x86_64"
-))]
+#![cfg(all(feature = "testing", feature = "reqwest", target_os = "linux", target_env = "gnu"))]
 #![allow(clippy::disallowed_methods, reason = "tests spawn")]
 
 use log_watch as _;

@@ -155,7 +155,7 @@ fn shim() -> &'static Path {
         let compiled = StdCommand::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
             .arg(&own)
-            .args([source, "-ldl"])
+            .arg(source)
             .output()
             .expect("`cc`, a C compiler, can be started: run ./tests/run, which installs it");
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));

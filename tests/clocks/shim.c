@@ -5,17 +5,13 @@
  * writes while the process runs: the boot clock's shift, the wall clock's, and by how much every
  * other reading of the wall clock goes backwards.
  *
- * libc's callers come through the symbol `clock_gettime`. Callers of the kernel's own function, the
- * vDSO's, ask `getauxval` for where that is: they are given a copy with a jump in it.
+ * Everything that reads a clock comes through libc's `clock_gettime`, as it must for `faketime` too.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -48,46 +44,6 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
         }
     }
     return result;
-}
-
-/* The kernel's functions, with ours in the place of clock_gettime. */
-static unsigned long patched(unsigned long original) {
-    static unsigned long copy;
-    if (copy != 0) {
-        return copy;
-    }
-    void *library = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
-    size_t size = 2 * (size_t)sysconf(_SC_PAGESIZE);
-    char *entry = library ? dlsym(library, "__vdso_clock_gettime") : NULL;
-    unsigned char jump[] = {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0}; /* mov rax; jmp rax */
-    size_t address = 2;
-    size_t at = (size_t)(entry - (char *)original);
-    char *image = mmap(NULL, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (entry == NULL || at + sizeof jump > size || image == MAP_FAILED) {
-        abort(); /* rather than a test that tests nothing */
-    }
-    /* The kernel maps as many pages as it needs: one or two. */
-    for (size_t page = 0; page < size; page += size / 2) {
-        if (page == 0 || at >= page || msync((char *)original + page, 1, MS_ASYNC) == 0) {
-            memcpy(image + page, (char *)original + page, size / 2);
-        }
-    }
-    uint64_t target = (uint64_t)(uintptr_t)clock_gettime;
-    memcpy(jump + address, &target, sizeof target);
-    memcpy(image + at, jump, sizeof jump);
-    __builtin___clear_cache(image, image + size);
-    copy = (unsigned long)(uintptr_t)image;
-    return copy;
-}
-
-unsigned long getauxval(unsigned long type) {
-    static unsigned long (*next)(unsigned long);
-    if (next == NULL) {
-        next = (unsigned long (*)(unsigned long))dlsym(RTLD_NEXT, "getauxval");
-    }
-    unsigned long value = next(type);
-    return type == AT_SYSINFO_EHDR && value != 0 ? patched(value) : value;
 }
 
 __attribute__((constructor)) static void start(void) {

@@ -5,8 +5,9 @@ use http::Uri;
 use reqwest::{ClientBuilder, redirect::Policy};
 
 use super::{
-    super::transport::{
-        Exchange, ExchangeFuture, Limits, Transport, bounded, of_url_parser, with_bounds,
+    super::{
+        built_in::{bounded, of_url_parser, with_bounds},
+        transport::{Exchange, ExchangeFuture, Limits, Transport},
     },
     ClientCertificate,
     clients::Clients,

@@ -1,5 +1,4 @@
 use std::{
-    fs::File,
     io,
     path::PathBuf,
     sync::{
@@ -11,12 +10,18 @@ use std::{
 
 use tokio::{
     sync::Semaphore,
-    task::spawn_blocking,
     time::{Instant, sleep},
 };
 
-use super::{super::Key, folder::prepare, paths::Paths};
-use crate::error::{Error, ErrorKind};
+use super::{
+    super::Key,
+    folder::prepare,
+    paths::{Paths, RecordLock},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    task::blocking,
+};
 
 /// A folder, and the locks in it: one for each record, among all processes of the machine.
 #[derive(Debug, Clone)]
@@ -37,18 +42,18 @@ impl Locks {
         }
     }
 
-    /// Takes the lock of a record. It lasts as long as the file is open.
+    /// Takes the lock of a record.
     pub(in super::super) async fn lock(
         &self,
         key: &Key,
         deadline: Instant,
-    ) -> Result<Arc<File>, Error> {
+    ) -> Result<Arc<RecordLock>, Error> {
         let paths = Paths::new(&self.folder, key);
         let mut pause = SHORTEST_PAUSE;
-        let file = loop {
+        let lock = loop {
             let paths = paths.clone();
-            if let Some(file) = self.blocking("locked", move || paths.try_lock()).await? {
-                break Arc::new(file);
+            if let Some(lock) = self.blocking("locked", move || paths.try_lock()).await? {
+                break Arc::new(lock);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -71,7 +76,7 @@ impl Locks {
             }
             self.was_tried.store(true, Ordering::Relaxed);
         }
-        Ok(file)
+        Ok(lock)
     }
 
     /// Runs file operations off the async threads, after the folder has been checked.
@@ -88,18 +93,20 @@ impl Locks {
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|error| failed(io::Error::other(error)))?;
         let (folder, any_file_system) = (self.folder.clone(), self.any_file_system);
-        let outcome = spawn_blocking(move || {
+        let outcome = blocking(Some(PATIENCE), move || {
             // Here, not outside: an operation goes on when nobody waits for it any more.
             let _permit = permit;
             prepare(&folder, any_file_system)?;
             operation()
         });
-        outcome.await.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(failed)
+        outcome.await.map_err(failed)
     }
 }
 
 /// How many file operations run at once.
 const BLOCKING: usize = 4;
+/// How long an operation waits for a thread.
+const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 

@@ -7,6 +7,6 @@ mod store;
 #[cfg(feature = "testing")]
 mod temporary;
 
-#[cfg(feature = "store-keyring")]
-pub(super) use locks::Locks;
 pub use store::{FileLease, FileStore};
+#[cfg(feature = "store-keyring")]
+pub(super) use {locks::Locks, paths::RecordLock};

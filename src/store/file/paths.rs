@@ -29,6 +29,26 @@ pub(super) struct Paths {
     lock: PathBuf,
 }
 
+/// The lock of a record, which lasts until this is dropped.
+#[derive(Debug)]
+pub(in super::super) struct RecordLock(File);
+
+impl RecordLock {
+    /// The open file, as the stdin of a child.
+    #[cfg(all(test, feature = "testing"))]
+    pub(super) fn share(&self) -> io::Result<std::process::Stdio> {
+        Ok(self.0.try_clone()?.into())
+    }
+}
+
+impl Drop for RecordLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that was forked in the meantime has it open, too,
+        // and would keep the lock for as long as it lives.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 impl Paths {
     pub(super) fn new(folder: &Path, key: &Key) -> Self {
         let file = |end: &str| folder.join(format!("{key}.{end}"));
@@ -50,16 +70,17 @@ impl Paths {
         read(&self.previous)
     }
 
-    /// Takes the lock, unless somebody has it, and sweeps what a killed process left.
-    pub(super) fn try_lock(&self) -> io::Result<Option<File>> {
+    /// Takes the lock, unless another process has it, and sweeps what a killed process left.
+    pub(super) fn try_lock(&self) -> io::Result<Option<RecordLock>> {
         let file = open_lock(&self.lock)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+        let lock = RecordLock(file);
         self.sweep()?;
-        Ok(Some(file))
+        Ok(Some(lock))
     }
 
     /// Whether a lock that is held here keeps others out.

@@ -1,4 +1,4 @@
-use std::{fmt, fs::File, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -10,7 +10,7 @@ use super::{
     },
     folder::FILE_CAP,
     locks::Locks,
-    paths::Paths,
+    paths::{Paths, RecordLock},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -22,8 +22,8 @@ use crate::{
 /// Files are sealed (XChaCha20-Poly1305) and bound to their place: one that was changed, or belongs
 /// to another credential or store, does not open. They are written beside, flushed to disk and then
 /// renamed, so that there is a whole one at every moment; the one before is kept too. While a token
-/// is renewed, a lock (`flock`) on a file beside it keeps other processes out; the kernel gives it
-/// back when its holder dies.
+/// is renewed, a lock (`flock`) on a file beside it keeps other processes out. The kernel releases
+/// the lock of a process that dies, once the children that it forked without `exec` have ended too.
 ///
 /// The folder is made if it is missing. What is not safe is refused: a folder that others can write
 /// to, a file that others can read, links, other users' files, and network file systems, on which
@@ -33,7 +33,8 @@ use crate::{
 /// opens: then that is used, and the damaged one kept beside it, as `….damaged`. To start over,
 /// remove `….token`.
 ///
-/// File operations run on tokio's blocking threads, a few at a time.
+/// File operations run on tokio's blocking threads, a few at a time. While the machine has no thread
+/// for them, they fail with [`ErrorKind::Store`].
 ///
 /// ```no_run
 /// use tower_oauth::{
@@ -72,8 +73,8 @@ struct Inner {
 #[derive(Debug)]
 pub struct FileLease {
     key: Key,
-    /// The lock lasts as long as the file is open, here or in a write that is under way.
-    lock: Arc<File>,
+    /// Shared with a write that is under way.
+    lock: Arc<RecordLock>,
 }
 
 /// What was found.

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    fs::File,
     path::PathBuf,
     sync::{
         Arc,
@@ -16,7 +15,10 @@ use tokio::{
 };
 
 use super::{
-    super::{Key, Record, Saved, TokenStore, file::Locks},
+    super::{
+        Key, Record, Saved, TokenStore,
+        file::{Locks, RecordLock},
+    },
     keychain::{Keychain, failed},
 };
 use crate::{error::Error, secret::Secret};
@@ -84,8 +86,8 @@ pub struct KeyringStore {
 #[derive(Debug)]
 pub struct KeyringLease {
     key: Key,
-    /// The lock lasts as long as the file is open, here or in a write that is under way.
-    lock: Arc<File>,
+    /// Shared with a write that is under way.
+    lock: Arc<RecordLock>,
     /// One write after the other: a late one must not come after the next.
     writes: Arc<Mutex<()>>,
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     observe::{Event, FetchReason},
     secret::Secret,
-    source::{FetchContext, KeptRefreshToken, StepUp, TokenSource},
+    source::{DynTokenSource, FetchContext, KeptRefreshToken, StepUp, TokenSource},
     token::TokenSet,
 };
 
@@ -253,7 +253,9 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             ..self.cx.clone()
         };
         fail_point("sending");
-        let outcome = timeout_at(deadline, self.persisted.source.fetch(cx)).await;
+        // Not by `P` itself: a panic when its future is dropped would take the answer along.
+        let fetch = DynTokenSource::fetch(&self.persisted.source, cx);
+        let outcome = timeout_at(deadline, fetch).await;
         let outcome = outcome.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "no token was fetched in time"))
         });

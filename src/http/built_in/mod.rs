@@ -1,0 +1,177 @@
+//! The transport that is used unless one is set: reqwest clients, one for each authorization server.
+
+mod client;
+mod clients;
+mod resolver;
+mod tls;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use self::{
+    client::AuthorityClient,
+    clients::{ClientKey, client_for},
+};
+use super::transport::{Answer, Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
+use crate::error::{ConfigError, Error, ErrorKind};
+
+impl Transport {
+    /// The default client: rustls, at most 5 s to connect, no redirects, and the proxy that the
+    /// environment names.
+    ///
+    /// All such transports of the process share one set of root certificates, which are the
+    /// system's, and one client for each scheme, host and port: however many grants there are for an
+    /// authorization server, they share its connections. Up to 32 idle ones are kept, for 30 s.
+    /// A client lasts as long as a transport that has used it.
+    ///
+    /// A connection of HTTP/2 on which nothing was read for 5 s is asked for a sign of life (`PING`)
+    /// while a request waits, and closed after another 5 s without one. After a request that was
+    /// given up without an answer, the next one has a new connection.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Transport`] when there are no root certificates. When they cannot be read
+    /// because the process has no file descriptors left, requests fail instead, with
+    /// [`ErrorKind::Transport`], until it has some.
+    pub fn reqwest() -> Result<Self, ConfigError> {
+        BuiltIn::transport(None)
+    }
+
+    /// The default client, for URLs that came over the network: it connects to public addresses
+    /// only, and to these hosts wherever they are.
+    pub(crate) fn screened(trusted: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
+        BuiltIn::transport(Some(resolver::trusted(trusted)))
+    }
+
+    /// A reqwest client of your own, such as one with private root certificates. It must be built
+    /// with [`redirect::Policy::none()`](reqwest::redirect::Policy::none).
+    ///
+    /// With HTTP/2, set `http2_keep_alive_interval` as well: otherwise a connection that stalls is
+    /// used until the operating system gives it up, which takes a quarter of an hour.
+    pub fn with_reqwest(client: reqwest::Client) -> Self {
+        Self::of(Arc::new(client))
+    }
+}
+
+impl Exchange for reqwest::Client {
+    fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
+        Box::pin(bounded(self, request, limits))
+    }
+
+    fn sent_url(&self, url: &http::Uri) -> http::Uri {
+        of_url_parser(url)
+    }
+}
+
+/// The default client. It holds the clients that it has used, which others may use, too.
+struct BuiltIn {
+    /// The hosts that may be at any address; `None` if all may.
+    trusted: Option<Arc<BTreeSet<String>>>,
+    /// The most recently used first.
+    held: Mutex<Vec<Arc<AuthorityClient>>>,
+}
+
+impl BuiltIn {
+    fn transport(trusted: Option<BTreeSet<String>>) -> Result<Transport, ConfigError> {
+        match tls::config() {
+            // Requests try again.
+            Ok(_) | Err(tls::NoRoots::OutOfDescriptors(_)) => {}
+            Err(error) => return Err(ConfigError::Transport(error.to_string())),
+        }
+        let trusted = trusted.map(Arc::new);
+        Ok(Transport::of(Arc::new(Self { trusted, held: Mutex::default() })))
+    }
+
+    /// The client for the authority of this URL.
+    fn client(&self, uri: &http::Uri) -> Result<Arc<AuthorityClient>, Error> {
+        let key = ClientKey {
+            authority: authority(uri)?,
+            trusted: self.trusted.clone(),
+            runtime: Handle::try_current().map_err(no_runtime)?.id(),
+        };
+        // Nothing panics while it is held.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = held.iter().position(|client| *client.key() == key);
+        let client = match known {
+            Some(at) => held.remove(at),
+            None => client_for(key)?,
+        };
+        held.insert(0, client.clone());
+        let surplus = if held.len() > HELD { held.pop() } else { None };
+        drop(held);
+        drop(surplus);
+        Ok(client)
+    }
+}
+
+impl Exchange for BuiltIn {
+    fn exchange(&self, request: http::Request<Bytes>, limits: Limits) -> ExchangeFuture<'_> {
+        Box::pin(async move {
+            let client = self.client(request.uri())?;
+            client.exchange(request, limits).await
+        })
+    }
+
+    fn sent_url(&self, url: &http::Uri) -> http::Uri {
+        of_url_parser(url)
+    }
+}
+
+/// A URL as reqwest's parser writes it.
+pub(super) fn of_url_parser(url: &http::Uri) -> http::Uri {
+    let parsed = reqwest::Url::parse(&url.to_string()).ok();
+    parsed.and_then(|parsed| parsed.as_str().parse().ok()).unwrap_or_else(|| url.clone())
+}
+
+/// Scheme, host and port of a URL.
+fn authority(uri: &http::Uri) -> Result<String, Error> {
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return Err(Error::new(ErrorKind::Configuration, "the endpoint's URL is not absolute"));
+    };
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Ok(format!("{scheme}://{}:{port}", host.to_ascii_lowercase()))
+}
+
+fn no_runtime(error: tokio::runtime::TryCurrentError) -> Error {
+    let message = "the default transport works in a tokio runtime only";
+    Error::new(ErrorKind::Configuration, message).with_source(error)
+}
+
+/// Sends a request and reads the answer, up to the largest body.
+pub(super) async fn bounded(
+    client: &reqwest::Client,
+    request: http::Request<Bytes>,
+    limits: Limits,
+) -> Result<Answer, Error> {
+    let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+    let response = client.execute(request).await.map_err(unreachable)?;
+    read(http::Response::<reqwest::Body>::from(response), limits.body).await
+}
+
+/// What every client for an authorization server has.
+pub(super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    client
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(QUIET)
+        .http2_keep_alive_timeout(QUIET)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .user_agent(concat!("tower-oauth/", env!("CARGO_PKG_VERSION")))
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection of HTTP/2 may be silent before it is asked for a sign of life, and then
+/// until it gives one. A server that needs longer may have taken the request, so not less.
+const QUIET: Duration = Duration::from_secs(5);
+/// Load balancers close after a minute what is idle; a request that meets that has to be repeated.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_IDLE: usize = 32;
+/// How many clients one transport keeps: a few endpoints, in a few runtimes.
+const HELD: usize = 8;

@@ -1,0 +1,8 @@
+//! Code that must not end more than itself: code of others, which may panic, and work that blocks
+//! its thread, for which there may be none.
+
+mod blocking;
+mod contain;
+
+pub(crate) use blocking::blocking;
+pub(crate) use contain::{Contained, contain};
