@@ -13,6 +13,7 @@ use super::{
     ledger::{Ended, Ledger},
     rules::{Limits, Rules},
     shared::{Hook, Make, Map, Read, Shared},
+    source::Made,
     tenant::STALE,
     timeline::Timeline,
 };
@@ -21,6 +22,7 @@ use crate::{
     observe::{Event, Observer, Sink},
     refresh::Policy,
     source::TokenSource,
+    task::Foreign,
     time::{Clock, SystemClock, timers},
 };
 
@@ -40,8 +42,9 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     pub(super) fn new<T: TokenSource>(make: impl Fn(&K) -> T + Send + Sync + 'static) -> Self {
+        let make = Foreign::new(make);
         Self {
-            make: Arc::new(move |key| Arc::new(make(key))),
+            make: Arc::new(move |key| Arc::new(Made::new((*make)(key)))),
             policy: Policy { max_waiting: 100_000, ..Policy::default() },
             limits: Limits::default(),
             sink: Sink::many(),
@@ -188,7 +191,8 @@ where
         mut self,
         observer: impl Fn(&K, &Event<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.hook = Some(Box::new(observer));
+        let observer = Foreign::new(observer);
+        self.hook = Some(Box::new(move |key: &K, event: &Event<'_>| (*observer)(key, event)));
         self
     }
 

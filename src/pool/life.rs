@@ -18,7 +18,7 @@ use crate::{
         Act, Begun, Claim, Facts, Held, Judgement, Pause, Plan, Refusal, Rejection, Rejections,
         Remains, Schedule, Setbacks, TrialUse, plan_within,
     },
-    slot::Validity,
+    slot::{Entry, Validity},
     time::Moment,
     token::TokenSet,
 };
@@ -30,6 +30,8 @@ pub(super) struct Life {
     pub(super) phase: Phase,
     /// Whether somebody without a token asked for one since the last attempt.
     pub(super) asked: bool,
+    /// Whether one of those that asked did not wait: the token is fetched though nobody waits for it.
+    pub(super) owed: bool,
     /// Whether the last attempt hung and gave no token.
     pub(super) suspect: bool,
     /// Why there is no token, if there is none.
@@ -105,6 +107,7 @@ impl Life {
         Self {
             phase: Phase::Idle,
             asked: true,
+            owed: false,
             suspect: false,
             missing: FetchReason::Initial,
             last_used: second,
@@ -193,11 +196,7 @@ impl Life {
     /// A token that nobody has used is not renewed, and one that is missing is fetched when somebody
     /// asks for it.
     fn is_wanted<K>(&self, tenant: &Tenant<K>, held: bool) -> bool {
-        if held {
-            matches!(tenant.used(), Use::At(_)) || !tenant.rest()
-        } else {
-            self.asked || self.waiting.is_some()
-        }
+        if held { tenant.is_used() || !tenant.rest() } else { self.asked || self.waiting.is_some() }
     }
 
     fn lifetime(&self, rules: &Rules) -> Option<Duration> {
@@ -244,12 +243,19 @@ impl Life {
 
     /// Whether no fetch and no caller would be disturbed if the tenant were dropped now.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.phase == Phase::Idle && self.waiting.is_none()
+        let fetched = match self.phase {
+            Phase::Idle => false,
+            // It is in the queue for callers that did not wait, and there may be as many of these as
+            // there is room for tenants.
+            Phase::Queued(place) => place.line != Line::Stranger,
+            Phase::Fetching => true,
+        };
+        !fetched && self.waiting.is_none()
     }
 
     /// Brings the renewal of a token that is in use forward.
     pub(super) fn renew_at<K>(&mut self, tenant: &Tenant<K>, tick: Tick) -> bool {
-        let earlier = tick < self.refresh && matches!(tenant.used(), Use::At(_));
+        let earlier = tick < self.refresh && tenant.is_used();
         if earlier {
             self.refresh = tick;
         }
@@ -258,7 +264,7 @@ impl Life {
 
     pub(super) fn begin(&mut self, tick: Tick) {
         self.phase = Phase::Fetching;
-        self.asked = false;
+        (self.asked, self.owed) = (false, false);
         self.renew = false;
         self.started = tick;
     }
@@ -298,18 +304,25 @@ impl Life {
             return Ok(GivenToken::Refused(error, failure));
         }
         let entry = entry()?;
-        // Before the new token can be used.
-        self.note(tenant.renew());
-        tenant.slot.put(entry);
+        self.put(tenant, entry);
         self.refresh = rules.timeline.tick(sent).after(refresh_after);
         self.settle();
         Ok(GivenToken::InService(lifetime, expires))
     }
 
+    /// Puts a token into service.
+    fn put<K>(&mut self, tenant: &Tenant<K>, entry: Arc<Entry>) {
+        // Before it can be used.
+        self.note(tenant.renew());
+        // The wall clock may have been set since the token was asked for.
+        tenant.slot.restamp(&entry);
+        tenant.slot.put(entry);
+    }
+
     /// Notes that a token is in service.
     fn settle(&mut self) {
         self.missing = FetchReason::Expired;
-        self.asked = false;
+        (self.asked, self.owed) = (false, false);
         self.trouble = None;
     }
 
@@ -421,8 +434,7 @@ impl Life {
         let entry = self.rejections.as_mut()?.accepted(epoch, refused, Instant::now())?;
         let (epoch, expires) = (entry.epoch(), entry.validity().expires);
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
-        self.note(tenant.renew());
-        tenant.slot.put(entry);
+        self.put(tenant, entry);
         let reason = self.missing;
         self.settle();
         Some(Event::Obtained {

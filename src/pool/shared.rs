@@ -95,15 +95,16 @@ where
         second
     }
 
-    /// Whether a request has used a token in this second. If that was in an earlier one, the next
-    /// request reads the clock.
-    pub(super) fn second_is(&self, now: Tick) -> bool {
+    /// Whether a request has used a token in this second. If that was in an earlier one, that one ends:
+    /// the next request reads the clock.
+    pub(super) fn end_second(&self, ledger: &mut Ledger<K>, now: Tick) -> bool {
         let second = self.read.second.load(Ordering::Relaxed);
         if second == now.seconds() {
             return true;
         }
         if second != STALE {
             self.read.second.store(STALE, Ordering::Relaxed);
+            ledger.overruns.add(second, now.seconds());
         }
         false
     }
@@ -140,6 +141,7 @@ where
     pub(super) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
         let (now, tick) = (self.clock.now(), self.tick());
         let mut ledger = self.ledger();
+        self.end_second(&mut ledger, tick);
         let Some(node) = ledger.node(id) else { return };
         let tenant = node.tenant.clone();
         let Some(event) = node.life.accepted(&tenant, epoch, refused, now, &self.rules) else {
@@ -245,8 +247,6 @@ where
             if let Some(waiting) = &node.life.waiting {
                 waiting.changed.notify_waiters();
             }
-            // With its source, whose `Drop` may panic: that is no end of the pool's.
-            contain(|| drop(node));
         }
     }
 
