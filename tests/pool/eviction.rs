@@ -158,7 +158,6 @@ async fn f71_tenants_that_a_request_asked_for_that_did_not_wait_make_room() {
         assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout);
     }
     sleep(secs(12)).await;
-    println!("{:?}", (0..10).map(|k| pool.status(&k).map(|s| s.is_fetching())).collect::<Vec<_>>());
     for key in 10..19 {
         assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout, "{key}");
     }
