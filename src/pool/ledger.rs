@@ -8,7 +8,7 @@ pub(super) use room::Room;
 
 use super::{
     calendar::{Calendar, Step},
-    life::{Life, Next, Phase},
+    life::{Demand, Life, Next, Phase},
     overruns::Overruns,
     permits::Permits,
     queue::{Line, Queue},
@@ -201,7 +201,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     pub(super) fn leave(&mut self, id: TenantId, owed: bool) {
         let Some(node) = self.node(id) else { return };
         let life = &mut node.life;
-        life.owed |= owed && life.asked;
+        if owed && life.demand == Demand::Waits {
+            life.demand = Demand::Owed;
+        }
         let Some(waiting) = &mut life.waiting else { return };
         waiting.count -= 1;
         if waiting.count > 0 {
@@ -212,9 +214,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         // its creation, so a caller who comes back loses nothing.
         if let Phase::Queued(place) = life.phase
             && place.line == Line::Stranger
-            && !life.owed
+            && life.demand != Demand::Owed
         {
-            (life.phase, life.asked) = (Phase::Idle, false);
+            (life.phase, life.demand) = (Phase::Idle, Demand::Nothing);
             self.queue.remove(place);
         }
     }

@@ -28,10 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) phase: Phase,
-    /// Whether somebody without a token asked for one since the last attempt.
-    pub(super) asked: bool,
-    /// Whether one of those that asked did not wait: the token is fetched though nobody waits for it.
-    pub(super) owed: bool,
+    pub(super) demand: Demand,
     /// Whether the last attempt hung and gave no token.
     pub(super) suspect: bool,
     /// Why there is no token, if there is none.
@@ -50,6 +47,17 @@ pub(super) struct Life {
     /// Of tokens that were refused, if any was.
     rejections: Option<Box<Rejections>>,
     pub(super) waiting: Option<Box<Waiting>>,
+}
+
+/// Whether a caller without a token asked for one since the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Demand {
+    /// No caller did.
+    Nothing,
+    /// A caller did that waits for it, or has waited in vain.
+    Waits,
+    /// A caller did that does not wait: the token is fetched though no caller waits for it.
+    Owed,
 }
 
 /// Whether a token is being fetched.
@@ -106,8 +114,7 @@ impl Life {
     pub(super) fn new(second: u32) -> Self {
         Self {
             phase: Phase::Idle,
-            asked: true,
-            owed: false,
+            demand: Demand::Waits,
             suspect: false,
             missing: FetchReason::Initial,
             last_used: second,
@@ -196,7 +203,11 @@ impl Life {
     /// A token that nobody has used is not renewed, and one that is missing is fetched when somebody
     /// asks for it.
     fn is_wanted<K>(&self, tenant: &Tenant<K>, held: bool) -> bool {
-        if held { tenant.is_used() || !tenant.rest() } else { self.asked || self.waiting.is_some() }
+        if held {
+            tenant.is_used() || !tenant.rest()
+        } else {
+            self.demand != Demand::Nothing || self.waiting.is_some()
+        }
     }
 
     fn lifetime(&self, rules: &Rules) -> Option<Duration> {
@@ -218,7 +229,7 @@ impl Life {
 
     /// Notes that somebody without a token asked for one.
     pub(super) fn ask(&mut self, second: u32) {
-        self.asked = true;
+        self.demand = self.demand.max(Demand::Waits);
         self.last_used = self.last_used.max(second);
     }
 
@@ -264,7 +275,7 @@ impl Life {
 
     pub(super) fn begin(&mut self, tick: Tick) {
         self.phase = Phase::Fetching;
-        (self.asked, self.owed) = (false, false);
+        self.demand = Demand::Nothing;
         self.renew = false;
         self.started = tick;
     }
@@ -314,15 +325,13 @@ impl Life {
     fn put<K>(&mut self, tenant: &Tenant<K>, entry: Arc<Entry>) {
         // Before it can be used.
         self.note(tenant.renew());
-        // The wall clock may have been set since the token was asked for.
-        tenant.slot.restamp(&entry);
         tenant.slot.put(entry);
     }
 
     /// Notes that a token is in service.
     fn settle(&mut self) {
         self.missing = FetchReason::Expired;
-        (self.asked, self.owed) = (false, false);
+        self.demand = Demand::Nothing;
         self.trouble = None;
     }
 
@@ -376,7 +385,7 @@ impl Life {
         match act {
             Some(Act::Replace) => {
                 self.missing = FetchReason::Rejected;
-                self.asked = true;
+                self.demand = self.demand.max(Demand::Waits);
                 if let Some(trouble) = &mut self.trouble
                     && trouble.error.kind() != ErrorKind::InvalidGrant
                 {

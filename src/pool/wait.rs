@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     ledger::{Ledger, Outcome, Room},
-    life::{Life, Waiting},
+    life::{Demand, Life, Waiting},
     shared::Shared,
     tenant::{Tenant, TenantId},
     timeline::Tick,
@@ -165,7 +165,7 @@ where
         }
         let count = life.waiting.as_ref().map_or(0, |waiting| waiting.count);
         if full || count >= self.rules.limits.max_waiting_per_tenant {
-            life.owed = true;
+            life.demand = Demand::Owed;
             return Err(Error::new(ErrorKind::Overloaded, "too many requests wait for a token"));
         }
         let waiting = life.waiting.get_or_insert_with(|| {

@@ -110,7 +110,7 @@ async fn f100_an_error_that_panics_when_it_is_dropped_is_a_failure_like_any_othe
     }
     let error = Error::new(ErrorKind::Timeout, "late").with_source(BombError);
     let same = error.clone().with_retry_at(Instant::now());
-    assert!(same.source().is_some_and(|source| source.is::<BombError>()), "it is found");
+    assert!(same.source().is_some_and(<dyn StdError>::is::<BombError>), "it is found");
     drop((error, same));
 }
 
