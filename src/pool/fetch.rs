@@ -80,8 +80,8 @@ where
         let Some(node) = ledger.node(id) else { return };
         let life = &mut node.life;
         life.phase = Phase::Idle;
-        // Wiped after the lock is given back.
-        let replaced = life.previous.clone();
+        // Wiped, or dropped, after the lock is given back.
+        let replaced = (life.previous.clone(), life.error().cloned());
         let published = outcome
             .and_then(|token| life.publish(tenant, (epoch, obtained), token, &begun, now, rules));
         let result = match published {
@@ -139,10 +139,13 @@ where
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(tenant.id()) else { return };
         node.life.phase = Phase::Idle;
+        // Dropped after the lock.
+        let replaced = node.life.error().cloned();
         node.life.fail(tenant, &error, now, &self.rules, None);
         let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         ledger.schedule(tenant.id().id, Tick::NEVER);
         self.unlock(ledger, self.rules.timeline.tick(now));
+        drop(replaced);
         if let Some(waiting) = waiting {
             waiting.notify_waiters();
         }

@@ -1,11 +1,13 @@
 use std::{
     hash::Hash,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
+use papaya::LocalGuard;
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -49,6 +51,28 @@ pub(super) struct Read<K> {
     pub(super) map: Map<K>,
     /// The current second, or [`STALE`]: then the next request that uses a token reads the clock.
     pub(super) second: AtomicU32,
+}
+
+/// The ledger, locked. The map frees what was removed from it when a guard of it goes: that is keys, with
+/// destructors of their users, which may take their time, or use the pool. They run once the lock is
+/// given back, since the outer guard goes after it.
+pub(super) struct Locked<'a, K> {
+    ledger: MutexGuard<'a, Ledger<K>>,
+    _keeps_garbage: LocalGuard<'a>,
+}
+
+impl<K> Deref for Locked<'_, K> {
+    type Target = Ledger<K>;
+
+    fn deref(&self) -> &Ledger<K> {
+        &self.ledger
+    }
+}
+
+impl<K> DerefMut for Locked<'_, K> {
+    fn deref_mut(&mut self) -> &mut Ledger<K> {
+        &mut self.ledger
+    }
 }
 
 impl<K> Shared<K>
@@ -144,6 +168,8 @@ where
         self.end_second(&mut ledger, tick);
         let Some(node) = ledger.node(id) else { return };
         let tenant = node.tenant.clone();
+        // An error of a user's, dropped after the lock.
+        let _error = node.life.error().cloned();
         let Some(event) = node.life.accepted(&tenant, epoch, refused, now, &self.rules) else {
             return;
         };
@@ -258,13 +284,15 @@ where
         }
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<K>> {
-        // A panic while it is held can only be one of the key's own `Hash` or `Eq`.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ledger(&self) -> Locked<'_, K> {
+        let keeps_garbage = self.read.map.guard();
+        // A panic while it is held can only be one of the key's own `Hash`, `Eq` or `Clone`.
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { ledger, _keeps_garbage: keeps_garbage }
     }
 
     /// Gives the lock back, and wakes the keeper if there is something to do for it.
-    pub(super) fn unlock(&self, ledger: MutexGuard<'_, Ledger<K>>, tick: Tick) {
+    pub(super) fn unlock(&self, ledger: Locked<'_, K>, tick: Tick) {
         let needed = ledger.needs_keeper(tick, &self.rules);
         drop(ledger);
         if needed {

@@ -3,7 +3,14 @@
 use std::{
     error::Error as StdError,
     fmt,
-    sync::atomic::{AtomicUsize, Ordering},
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use tokio::time::{Instant, sleep, timeout};
@@ -24,7 +31,7 @@ impl Drop for Bomb {
 
 struct Careless {
     _bomb: Bomb,
-    time: std::time::Duration,
+    time: Duration,
 }
 
 impl TokenSource for Careless {
@@ -129,8 +136,8 @@ impl PartialEq for Original {
 
 impl Eq for Original {}
 
-impl std::hash::Hash for Original {
-    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+impl Hash for Original {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Clone for Key {
@@ -152,6 +159,106 @@ async fn f100_keys_that_panic_when_they_are_dropped_end_no_pool() {
     // The map drops what it has removed in batches.
     for id in 0..1000 {
         let key = Key(id, Original(true));
+        pool.token(&key).await.unwrap();
+        assert!(id % 3 > 0 || pool.remove(&key));
+        sleep(secs(2)).await;
+    }
+    pool.shutdown().await;
+}
+
+/// What a destructor asks a pool, on a thread of its own. `None` as long as there is no pool.
+#[derive(Clone, Default)]
+struct Asks(Arc<OnceLock<TokenPool<CuriousKey>>>);
+
+impl Asks {
+    /// Fails if the pool does not answer: it was dropped while a lock of the pool was held.
+    fn ask(&self) {
+        let Some(pool) = self.0.get().cloned() else { return };
+        let (sender, receiver) = mpsc::channel();
+        let asking = thread::spawn(move || {
+            let _ = sender.send(pool.len());
+        });
+        if receiver.recv_timeout(secs(20)).is_err() {
+            // A panic would be contained.
+            eprintln!("dropped while the pool was locked");
+            std::process::abort();
+        }
+        asking.join().unwrap();
+    }
+}
+
+impl fmt::Debug for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asks")
+    }
+}
+
+/// A key, a source and an error that ask the pool when they are dropped.
+#[derive(Clone)]
+struct CuriousKey(u32, Asks);
+
+impl PartialEq for CuriousKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for CuriousKey {}
+
+impl Hash for CuriousKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Drop for CuriousKey {
+    fn drop(&mut self) {
+        self.1.ask();
+    }
+}
+
+struct CuriousSource(Asks, AtomicUsize);
+
+impl TokenSource for CuriousSource {
+    async fn fetch(&self, _: FetchContext) -> Result<TokenSet, Error> {
+        if self.1.fetch_add(1, Ordering::Relaxed) < 2 {
+            return Err(Error::other(CuriousError(self.0.clone())));
+        }
+        TokenSet::bearer("token")
+    }
+}
+
+impl Drop for CuriousSource {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
+}
+
+#[derive(Debug)]
+struct CuriousError(Asks);
+
+impl fmt::Display for CuriousError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("curious")
+    }
+}
+
+impl StdError for CuriousError {}
+
+impl Drop for CuriousError {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f100_no_destructor_runs_while_a_pool_is_locked() {
+    let asks = Asks::default();
+    let source = |key: &CuriousKey| CuriousSource(key.1.clone(), AtomicUsize::new(0));
+    let pool = TokenPool::builder(source).idle_timeout(secs(60)).max_tenants(50).spawn();
+    assert!(asks.0.set(pool.clone()).is_ok());
+    for id in 0..300 {
+        let key = CuriousKey(id, asks.clone());
         pool.token(&key).await.unwrap();
         assert!(id % 3 > 0 || pool.remove(&key));
         sleep(secs(2)).await;
