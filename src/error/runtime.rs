@@ -3,6 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use tokio::time::Instant;
 
 use super::{BoxError, ErrorKind, OAuthError};
+use crate::task::Foreign;
 
 /// Why a token could not be had, or a request could not be sent.
 ///
@@ -18,7 +19,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     oauth: Option<OAuthError>,
-    source: Option<BoxError>,
+    source: Option<Foreign<BoxError>>,
     fails_at_once: bool,
 }
 
@@ -40,7 +41,7 @@ impl Error {
     /// The same error with a cause, which [`source()`](std::error::Error::source) returns.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
-        let source = source.into();
+        let source = Foreign::new(source.into());
         self.change(|inner| inner.source = Some(source))
     }
 
@@ -130,7 +131,7 @@ impl Error {
             message: shared.message.clone(),
             oauth: shared.oauth.clone(),
             fails_at_once: shared.fails_at_once,
-            source: Some(Box::new(Self { inner: shared, retry_at })),
+            source: Some(Foreign::new(Box::new(Self { inner: shared, retry_at }))),
         });
         change(&mut inner);
         Self { inner: Arc::new(inner), retry_at }
@@ -163,7 +164,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        self.inner.source.as_deref().map(|source| &**source as _)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     ledger::{Ended, Ledger},
     rules::{Limits, Rules},
     shared::{Hook, Make, Map, Read, Shared},
+    source::Made,
     tenant::STALE,
     timeline::Timeline,
 };
@@ -21,6 +22,7 @@ use crate::{
     observe::{Event, Observer, Sink},
     refresh::Policy,
     source::TokenSource,
+    task::Foreign,
     time::{Clock, SystemClock, timers},
 };
 
@@ -40,8 +42,9 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     pub(super) fn new<T: TokenSource>(make: impl Fn(&K) -> T + Send + Sync + 'static) -> Self {
+        let make = Foreign::new(make);
         Self {
-            make: Arc::new(move |key| Arc::new(make(key))),
+            make: Arc::new(move |key| Arc::new(Made::new((*make)(key)))),
             policy: Policy { max_waiting: 100_000, ..Policy::default() },
             limits: Limits::default(),
             sink: Sink::many(),
@@ -77,9 +80,10 @@ where
     ///
     /// A fetch is slow after 400 ms. It runs on, but no longer keeps others from beginning: servers that
     /// never answer do not hold up the tenants of others. For a moment, each fetch that has become slow
-    /// lends five others a permit, so that a caller waits less than a second for its fetch to begin
-    /// even if a thousand tenants before it hang. [`max_slow`](Self::max_slow) bounds what may be under
-    /// way in all.
+    /// lends five others a permit, so that where many hang, six times as many begin every 400 ms. With 32,
+    /// a caller waits less than a second for its fetch to begin even if a thousand tenants before it hang;
+    /// with 1, one waits 2 s behind 250 tenants that hang. [`max_slow`](Self::max_slow) bounds what may be
+    /// under way in all.
     ///
     /// If more have to wait, these begin in turn: a token that a caller misses, a renewal, and a tenant
     /// that never had a token.
@@ -91,21 +95,33 @@ where
     /// Sets how many slow fetches may be under way besides [`max_parallel`](Self::max_parallel). Each
     /// may hold a connection. Default: 64 times `max_parallel`, so 2 048.
     ///
-    /// - Half of them are for tenants that never had a token. Another eighth is lent to those at the pace
-    ///   at which it is given back, so that a new tenant begins within a second even if more hang.
-    /// - A quarter is for tenants whose last fetch gave no token in 5 s. These have no other permits until
-    ///   a fetch of theirs succeeds, or fails in less.
-    /// - The rest is kept for tenants that had a token.
+    /// However many hang, a share of them is kept for each kind of tenant. Each takes what the others
+    /// leave:
     ///
-    /// With 0, `max_parallel` is the limit for all fetches, and hanging ones keep others waiting for the
-    /// [`fetch_timeout`](Self::fetch_timeout).
+    /// - A quarter is kept for tenants that never had a token. The last eighth (of `max_slow`) of what is
+    ///   there for them is lent at the pace at which it is given back, one in
+    ///   [`fetch_timeout`](Self::fetch_timeout)` × 8 ÷ max_slow`: every 117 ms by default. Of new tenants
+    ///   that hang, about fifty a second may arrive until others wait for that pace, which serves the
+    ///   newest every other time.
+    /// - An eighth is kept for tenants that had a token.
+    /// - A sixty-fourth is kept for tenants whose last fetch gave no token in 5 s. They have a quarter at
+    ///   most, and no other permits until a fetch of theirs succeeds, or fails in less.
+    ///
+    /// So with the defaults a new tenant's fetch begins within a second. With a small `max_slow` and a long
+    /// `fetch_timeout` it may take longer once that many hang: with `max_parallel(1)`, and so 64 slow
+    /// ones, the pace is one every 3.75 s. A healthy tenant's renewal may wait for the `fetch_timeout` if the
+    /// renewals of as many others as there are permits hang at once.
+    ///
+    /// With 0, `max_parallel` is the limit for all fetches, and each that hangs keeps one permit for the
+    /// `fetch_timeout`; tenants that hung before leave every other one to others.
     pub fn max_slow(mut self, fetches: usize) -> Self {
         self.limits.max_slow = Some(fetches);
         self
     }
 
-    /// How many callers may wait for tokens at once, of all tenants; more fail with
-    /// [`Overloaded`](crate::ErrorKind::Overloaded). Default: 100 000.
+    /// Sets how many callers may wait for tokens at once, of all tenants; more fail with
+    /// [`Overloaded`](crate::ErrorKind::Overloaded), and their tokens are fetched all the same. Default:
+    /// 100 000.
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.policy.max_waiting = waiting;
         self
@@ -189,7 +205,8 @@ where
         mut self,
         observer: impl Fn(&K, &Event<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.hook = Some(Box::new(observer));
+        let observer = Foreign::new(observer);
+        self.hook = Some(Box::new(move |key: &K, event: &Event<'_>| (*observer)(key, event)));
         self
     }
 

@@ -9,7 +9,8 @@ use super::{
     ledger::{Outcome, Started},
     life::{GivenToken, Phase},
     permits::SUSPECT_AFTER,
-    shared::{Make, Shared},
+    shared::Shared,
+    source::Unmade,
     tenant::Tenant,
     timeline::Tick,
 };
@@ -17,7 +18,7 @@ use crate::{
     error::{Error, ErrorKind},
     observe::Event,
     refresh::{Begun, fetch_then},
-    source::{DynTokenSource, FetchContext, StepUp, TokenSource},
+    source::{DynTokenSource, FetchContext, StepUp},
     time::instant_in,
     token::TokenSet,
 };
@@ -69,7 +70,9 @@ where
         let id = tenant.id();
         let took = begun.started.elapsed();
         let mut seen = Outcome::new();
+        let tick = rules.timeline.tick(now);
         let mut ledger = self.ledger();
+        self.end_second(&mut ledger, tick);
         // As in `refresh`, a token that is given again keeps its epoch.
         let same = outcome.as_ref().ok().and_then(|token| tenant.slot.holding(token));
         let (epoch, obtained) = same.unwrap_or_else(|| (ledger.next_epoch(), Instant::now()));
@@ -77,8 +80,8 @@ where
         let Some(node) = ledger.node(id) else { return };
         let life = &mut node.life;
         life.phase = Phase::Idle;
-        // Wiped after the lock is given back.
-        let replaced = life.previous.clone();
+        // Wiped, or dropped, after the lock is given back.
+        let replaced = (life.previous.clone(), life.error().cloned());
         let published = outcome
             .and_then(|token| life.publish(tenant, (epoch, obtained), token, &begun, now, rules));
         let result = match published {
@@ -92,7 +95,7 @@ where
             node.source = made;
         }
         ledger.look(id.id, &self.read.map, now, rules, &mut seen);
-        self.unlock(ledger, rules.timeline.tick(now));
+        self.unlock(ledger, tick);
         drop(replaced);
 
         // After the lock: a thousand may wake up.
@@ -136,10 +139,13 @@ where
         let mut ledger = self.ledger();
         let Some(node) = ledger.node(tenant.id()) else { return };
         node.life.phase = Phase::Idle;
+        // Dropped after the lock.
+        let replaced = node.life.error().cloned();
         node.life.fail(tenant, &error, now, &self.rules, None);
         let waiting = node.life.waiting.as_ref().map(|waiting| waiting.changed.clone());
         ledger.schedule(tenant.id().id, Tick::NEVER);
         self.unlock(ledger, self.rules.timeline.tick(now));
+        drop(replaced);
         if let Some(waiting) = waiting {
             waiting.notify_waiters();
         }
@@ -199,20 +205,5 @@ where
         if self.shared.is_ending() {
             self.shared.wake.notify_one();
         }
-    }
-}
-
-/// A source that is made when it is first asked: on the fetch's task, where it may take its time
-/// and where a panic is caught.
-struct Unmade<K> {
-    tenant: Arc<Tenant<K>>,
-    make: Arc<Make<K>>,
-    made: Arc<OnceLock<Arc<dyn DynTokenSource>>>,
-}
-
-impl<K: Send + Sync + 'static> TokenSource for Unmade<K> {
-    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        let source = self.made.get_or_init(|| (self.make)(&self.tenant.key)).clone();
-        DynTokenSource::fetch(&*source, cx).await
     }
 }

@@ -56,7 +56,8 @@ where
     ///
     /// Whatever kept the token from being had, as [`TokenHandle::token`](crate::TokenHandle::token)
     /// says; [`Overloaded`](ErrorKind::Overloaded) if there are too many tenants, or too many
-    /// callers that wait.
+    /// callers that wait. A [`Timeout`](ErrorKind::Timeout) has no
+    /// [`retry_at`](crate::Error::retry_at) if the fetch waits for its turn, or is under way.
     ///
     /// # Cancellation
     ///
@@ -90,6 +91,11 @@ where
     /// Returns the state of a tenant's token and of its renewal; `None` if there is no such tenant. Of a
     /// pool that has ended, every tenant is [`Stopped`](crate::State::Stopped), and the error is why. If
     /// the keeper does not run, the error says so.
+    ///
+    /// [`next_attempt`](Status::next_attempt) is `None` where no time is planned: while a fetch is under
+    /// way; while one waits for its turn, which comes when others end; and while nobody has used the
+    /// current token, which therefore runs out. Without a token, the attempt is made at that time if a
+    /// caller asks for the token.
     pub fn status(&self, key: &K) -> Option<Status> {
         self.shared.status(key)
     }

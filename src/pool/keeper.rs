@@ -116,7 +116,6 @@ where
         let rules = &shared.rules;
         let now = shared.clock.now();
         let tick = rules.timeline.tick(now);
-        let in_use = shared.second_is(tick);
         if jumped(self.baseline, now) {
             self.jumped = Some(0);
             self.baseline = now;
@@ -124,16 +123,19 @@ where
 
         let mut outcome = Outcome::new();
         let mut ledger = shared.ledger();
+        let in_use = shared.end_second(&mut ledger, tick);
         let mut more = ledger.look_at_due(&shared.read.map, now, rules, &mut outcome);
         more |= ledger.begin_queued(&shared.read.map, now, rules, &mut outcome);
         if let Some(first) = self.jumped {
-            // One early renewal each: the machine may have slept, been restored, or been wrong about
+            // The wall time at which each token expires is another one now. And one early renewal each: the machine may have slept, been restored, or been wrong about
             // the time before. A large pool takes longer for it than a single handle would.
             let spread = JUMP_SPREAD + Duration::from_millis(ledger.len() as u64);
             let end = first.saturating_add(LONGEST_LOOK).min(ledger.end());
             for id in first..end {
                 let at = tick.after(spread.mul_f64(fastrand::f64()));
-                if ledger.node_at(id).is_some_and(|node| node.life.renew_at(&node.tenant, at)) {
+                let Some(node) = ledger.node_at(id) else { continue };
+                node.tenant.restamp();
+                if node.life.renew_at(&node.tenant, at) {
                     ledger.schedule(id, at);
                 }
             }

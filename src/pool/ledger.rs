@@ -8,7 +8,8 @@ pub(super) use room::Room;
 
 use super::{
     calendar::{Calendar, Step},
-    life::{Life, Next, Phase},
+    life::{Demand, Life, Next, Phase},
+    overruns::Overruns,
     permits::Permits,
     queue::{Line, Queue},
     recency::{Recency, Worth},
@@ -36,6 +37,8 @@ pub(super) struct Ledger<K> {
     /// The fetches under way.
     pub(super) permits: Permits,
     pub(super) waiting: usize,
+    /// Uses that were later than noted.
+    pub(super) overruns: Overruns,
     /// The last epoch of all: each token has one of its own, so that one which was refused is never
     /// mistaken for another.
     epochs: u64,
@@ -96,6 +99,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             queue: Queue::default(),
             permits: Permits::default(),
             waiting: 0,
+            overruns: Overruns::default(),
             epochs: 0,
             made_room: Tick::NEVER,
             asleep_until: Tick::NEVER,
@@ -121,6 +125,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
     /// The tenant that is meant, if it is still there.
     pub(super) fn node(&mut self, id: TenantId) -> Option<&mut Node<K>> {
         let node = self.tenants.get_mut(id.id)?;
+        self.overruns.correct(&node.tenant);
         (node.tenant.id() == id).then_some(node)
     }
 
@@ -154,7 +159,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         if let Phase::Queued(place) = node.life.phase {
             self.queue.remove(place);
         }
-        map.pin().remove(&node.tenant.key);
+        map.pin().remove(&*node.tenant.key);
         node.tenant.slot.clear();
         Some(node)
     }
@@ -191,10 +196,14 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         }
     }
 
-    /// Notes that a caller no longer waits for a tenant's token.
-    pub(super) fn leave(&mut self, id: TenantId) {
+    /// Notes that a caller no longer waits for a tenant's token; `owed` says whether it did not wait to
+    /// speak of, so that the token is fetched all the same.
+    pub(super) fn leave(&mut self, id: TenantId, owed: bool) {
         let Some(node) = self.node(id) else { return };
         let life = &mut node.life;
+        if owed && life.demand == Demand::Waits {
+            life.demand = Demand::Owed;
+        }
         let Some(waiting) = &mut life.waiting else { return };
         waiting.count -= 1;
         if waiting.count > 0 {
@@ -205,8 +214,9 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         // its creation, so a caller who comes back loses nothing.
         if let Phase::Queued(place) = life.phase
             && place.line == Line::Stranger
+            && life.demand != Demand::Owed
         {
-            (life.phase, life.asked) = (Phase::Idle, false);
+            (life.phase, life.demand) = (Phase::Idle, Demand::Nothing);
             self.queue.remove(place);
         }
     }
@@ -273,6 +283,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             let Some((id, line)) = self.queue.pop(open) else { return false };
             let Some(node) = self.tenants.get_mut(id) else { continue };
             // Much may have changed while it was in the queue.
+            self.overruns.correct(&node.tenant);
             node.life.phase = Phase::Idle;
             let (next, expired) = node.life.next(&node.tenant, now, rules);
             outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
@@ -301,6 +312,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
         outcome: &mut Outcome<K>,
     ) {
         let Some(node) = self.tenants.get_mut(id) else { return };
+        self.overruns.correct(&node.tenant);
         let (next, expired) = node.life.next(&node.tenant, now, rules);
         outcome.expired.extend(expired.map(|epoch| (node.tenant.clone(), epoch)));
         let used = node.life.last_used(&node.tenant);

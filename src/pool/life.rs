@@ -18,7 +18,7 @@ use crate::{
         Act, Begun, Claim, Facts, Held, Judgement, Pause, Plan, Refusal, Rejection, Rejections,
         Remains, Schedule, Setbacks, TrialUse, plan_within,
     },
-    slot::Validity,
+    slot::{Entry, Validity},
     time::Moment,
     token::TokenSet,
 };
@@ -28,8 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) phase: Phase,
-    /// Whether somebody without a token asked for one since the last attempt.
-    pub(super) asked: bool,
+    pub(super) demand: Demand,
     /// Whether the last attempt hung and gave no token.
     pub(super) suspect: bool,
     /// Why there is no token, if there is none.
@@ -48,6 +47,17 @@ pub(super) struct Life {
     /// Of tokens that were refused, if any was.
     rejections: Option<Box<Rejections>>,
     pub(super) waiting: Option<Box<Waiting>>,
+}
+
+/// Whether a caller without a token asked for one since the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Demand {
+    /// No caller did.
+    Nothing,
+    /// A caller did that waits for it, or has waited in vain.
+    Waits,
+    /// A caller did that does not wait: the token is fetched though no caller waits for it.
+    Owed,
 }
 
 /// Whether a token is being fetched.
@@ -104,7 +114,7 @@ impl Life {
     pub(super) fn new(second: u32) -> Self {
         Self {
             phase: Phase::Idle,
-            asked: true,
+            demand: Demand::Waits,
             suspect: false,
             missing: FetchReason::Initial,
             last_used: second,
@@ -194,9 +204,9 @@ impl Life {
     /// asks for it.
     fn is_wanted<K>(&self, tenant: &Tenant<K>, held: bool) -> bool {
         if held {
-            matches!(tenant.used(), Use::At(_)) || !tenant.rest()
+            tenant.is_used() || !tenant.rest()
         } else {
-            self.asked || self.waiting.is_some()
+            self.demand != Demand::Nothing || self.waiting.is_some()
         }
     }
 
@@ -219,7 +229,7 @@ impl Life {
 
     /// Notes that somebody without a token asked for one.
     pub(super) fn ask(&mut self, second: u32) {
-        self.asked = true;
+        self.demand = self.demand.max(Demand::Waits);
         self.last_used = self.last_used.max(second);
     }
 
@@ -244,12 +254,19 @@ impl Life {
 
     /// Whether no fetch and no caller would be disturbed if the tenant were dropped now.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.phase == Phase::Idle && self.waiting.is_none()
+        let fetched = match self.phase {
+            Phase::Idle => false,
+            // It is in the queue for callers that did not wait, and there may be as many of these as
+            // there is room for tenants.
+            Phase::Queued(place) => place.line != Line::Stranger,
+            Phase::Fetching => true,
+        };
+        !fetched && self.waiting.is_none()
     }
 
     /// Brings the renewal of a token that is in use forward.
     pub(super) fn renew_at<K>(&mut self, tenant: &Tenant<K>, tick: Tick) -> bool {
-        let earlier = tick < self.refresh && matches!(tenant.used(), Use::At(_));
+        let earlier = tick < self.refresh && tenant.is_used();
         if earlier {
             self.refresh = tick;
         }
@@ -258,7 +275,7 @@ impl Life {
 
     pub(super) fn begin(&mut self, tick: Tick) {
         self.phase = Phase::Fetching;
-        self.asked = false;
+        self.demand = Demand::Nothing;
         self.renew = false;
         self.started = tick;
     }
@@ -298,18 +315,23 @@ impl Life {
             return Ok(GivenToken::Refused(error, failure));
         }
         let entry = entry()?;
-        // Before the new token can be used.
-        self.note(tenant.renew());
-        tenant.slot.put(entry);
+        self.put(tenant, entry);
         self.refresh = rules.timeline.tick(sent).after(refresh_after);
         self.settle();
         Ok(GivenToken::InService(lifetime, expires))
     }
 
+    /// Puts a token into service.
+    fn put<K>(&mut self, tenant: &Tenant<K>, entry: Arc<Entry>) {
+        // Before it can be used.
+        self.note(tenant.renew());
+        tenant.slot.put(entry);
+    }
+
     /// Notes that a token is in service.
     fn settle(&mut self) {
         self.missing = FetchReason::Expired;
-        self.asked = false;
+        self.demand = Demand::Nothing;
         self.trouble = None;
     }
 
@@ -363,7 +385,7 @@ impl Life {
         match act {
             Some(Act::Replace) => {
                 self.missing = FetchReason::Rejected;
-                self.asked = true;
+                self.demand = self.demand.max(Demand::Waits);
                 if let Some(trouble) = &mut self.trouble
                     && trouble.error.kind() != ErrorKind::InvalidGrant
                 {
@@ -421,8 +443,7 @@ impl Life {
         let entry = self.rejections.as_mut()?.accepted(epoch, refused, Instant::now())?;
         let (epoch, expires) = (entry.epoch(), entry.validity().expires);
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
-        self.note(tenant.renew());
-        tenant.slot.put(entry);
+        self.put(tenant, entry);
         let reason = self.missing;
         self.settle();
         Some(Event::Obtained {

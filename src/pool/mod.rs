@@ -69,10 +69,15 @@
 //!
 //! Each fetch runs on a task of its own, [`max_parallel`](TokenPoolBuilder::max_parallel) (32) at the
 //! same time. Fetches that are slow do not count, so that servers which never answer hold up nobody but
-//! their own tenants: a tenant whose server answers has its token within a second plus what its fetch
-//! takes, even if a thousand others hang. [`max_slow`](TokenPoolBuilder::max_slow) (2 048) bounds the slow
-//! ones, and says how it is shared. A tenant whose last fetch gave no token in 5 s waits for a share of
-//! its own until a fetch goes well again.
+//! their own tenants: with the defaults, a new tenant whose server answers has its token within a second
+//! plus what its fetch takes, even if thousands of others hang.
+//! [`max_slow`](TokenPoolBuilder::max_slow) (2 048) bounds the slow ones, and says how they are shared and
+//! what is true of smaller pools. A tenant whose last fetch gave no token in 5 s waits for a share of its
+//! own until a fetch succeeds again.
+//!
+//! A request that does not wait, for less than a second or because too many others do, fails, but causes
+//! a fetch all the same. A new tenant whose callers have waited for longer and have all gone leaves the
+//! queue.
 //!
 //! Where more fetches are wanted than may run, these begin in turn: one for a token that a caller misses,
 //! one for a renewal, and one for a tenant that never had a token; of those, the newest and the oldest
@@ -96,12 +101,14 @@ mod keeper;
 mod ledger;
 mod life;
 mod lists;
+mod overruns;
 mod permits;
 mod queue;
 mod recency;
 mod rules;
 mod shared;
 mod slab;
+mod source;
 mod tenant;
 mod timeline;
 mod wait;

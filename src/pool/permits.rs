@@ -15,10 +15,12 @@ use super::{queue::Line, rules::Limits, timeline::Tick};
 ///   moment: where many hang, the limit grows by itself until the others have been asked too.
 /// - *Slow* ones are bounded by [`max_slow`](super::TokenPoolBuilder::max_slow) only.
 ///
-/// A tenant whose last fetch hung and gave no token ([`SUSPECT_AFTER`]) is a suspect: its fetches count as slow from
-/// the start, and have a quarter of `max_slow` in all. Tenants that never had a token have half of it
-/// at once, and beyond that an eighth, at the pace at which it becomes free again. The last eighth is
-/// left to tenants that had a token.
+/// A tenant whose last fetch hung and gave no token ([`SUSPECT_AFTER`]) is a suspect: its fetches count as
+/// slow from the start, and have a quarter of `max_slow` at most.
+///
+/// Tenants that had a token, tenants that never had one and suspects each have a share of `max_slow` that
+/// is left free for them ([`most`](Self::most)), and take what the others leave. The last eighth of what
+/// is there for tenants that never had a token is lent at the pace at which it becomes free again.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     quick: BTreeMap<u64, Running>,
@@ -46,12 +48,17 @@ impl Permits {
     /// When a fetch of this line may begin, as far as time decides; [`Tick::FAR`] if another one has
     /// to end first.
     pub(super) fn opens(&self, line: Line, limits: &Limits) -> Tick {
-        let slow = limits.max_slow();
-        if self.running() >= limits.max_parallel.saturating_add(slow) {
+        let most = self.most(line, limits);
+        let running = match line {
+            Line::Suspect => self.suspects,
+            Line::Stranger => self.strangers,
+            Line::Missed | Line::Renewal => self.regulars(),
+        };
+        if running >= most {
             return Tick::FAR;
         }
         if line == Line::Suspect {
-            return if self.suspects < (slow / 4).max(1) { Tick::NEVER } else { Tick::FAR };
+            return Tick::NEVER;
         }
         let loan = LOAN.saturating_mul(self.late.len());
         let main = match self.quick.first_key_value() {
@@ -60,14 +67,29 @@ impl Permits {
             }
             _ => Tick::NEVER,
         };
-        let at_once = limits.max_parallel.saturating_add(slow / 2);
-        if line != Line::Stranger || self.strangers < at_once {
-            main
-        } else if self.strangers < at_once + slow / 8 {
-            main.max(self.next_stranger.unwrap_or(Tick::NEVER))
-        } else {
-            Tick::FAR
-        }
+        let paced = line == Line::Stranger && running >= most.saturating_sub(limits.max_slow() / 8);
+        let next = self.next_stranger.filter(|_| paced);
+        main.max(next.unwrap_or(Tick::NEVER))
+    }
+
+    /// How many of a line may be under way. What others have, and the shares that are kept for them, is
+    /// not theirs: however many fetches of one line hang, those of the others begin.
+    fn most(&self, line: Line, limits: &Limits) -> usize {
+        let slow = limits.max_slow();
+        let regulars = self.regulars().max(slow / 8);
+        let strangers = self.strangers.max(slow / 4);
+        let suspects = self.suspects.max(slow / 64);
+        let (others, most) = match line {
+            Line::Missed | Line::Renewal => (strangers + suspects, usize::MAX),
+            Line::Stranger => (regulars + suspects, usize::MAX),
+            Line::Suspect => (regulars + strangers, (slow / 4).max(1)),
+        };
+        limits.max_parallel.saturating_add(slow).saturating_sub(others).min(most)
+    }
+
+    /// How many fetches of tenants that had a token are under way.
+    fn regulars(&self) -> usize {
+        self.running() - self.strangers - self.suspects
     }
 
     /// Begins a fetch. Returns its number.
@@ -162,15 +184,39 @@ mod tests {
         assert_eq!(permits.opens(Line::Renewal, &limits), at(400));
         assert_eq!(fill(&mut permits, Line::Stranger, at(399), &limits), 0);
         assert_eq!(fill(&mut permits, Line::Stranger, at(400), &limits), 32 + 5 * 32);
-        // Of them all, no more than half of what may be slow.
-        assert_eq!(fill(&mut permits, Line::Stranger, at(800), &limits), 1056 - 224);
+        assert_eq!(fill(&mut permits, Line::Stranger, at(800), &limits), 32 + 5 * 224);
+        // No more than the shares of the others leave, less an eighth.
+        assert_eq!(fill(&mut permits, Line::Stranger, at(1200), &limits), 1536 - 1376);
         // Then one every 117 ms: what an eighth, of 256, allows for in 30 s.
         let begun: usize =
-            (800..30_000).map(|now| fill(&mut permits, Line::Stranger, at(now), &limits)).sum();
+            (1200..30_000).map(|now| fill(&mut permits, Line::Stranger, at(now), &limits)).sum();
         assert!((240..=256).contains(&begun), "{begun}");
-        assert_eq!(fill(&mut permits, Line::Suspect, at(30_000), &limits), 512);
-        assert!(fill(&mut permits, Line::Missed, at(30_000), &limits) >= 32, "of the last eighth");
+        let suspects = fill(&mut permits, Line::Suspect, at(30_000), &limits);
+        assert!((32..=64).contains(&suspects), "{suspects}");
+        assert!(fill(&mut permits, Line::Missed, at(30_000), &limits) >= 32, "of their eighth");
         assert!(permits.running() <= 32 + limits.max_slow());
+    }
+
+    #[test]
+    fn f62_whatever_hangs_leaves_the_shares_of_the_others() {
+        for parallel in [1, 2, 8, 32] {
+            let limits = Limits { max_parallel: parallel, ..Limits::default() };
+            let slow = limits.max_slow();
+            let shares =
+                [(Line::Renewal, slow / 8), (Line::Stranger, slow / 4), (Line::Suspect, slow / 64)];
+            for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                let mut permits = Permits::default();
+                for (round, (line, share)) in (0..).zip(order.map(|at| shares[at])) {
+                    let seconds = round * 3_600_000..round * 3_600_000 + 200_000;
+                    let begun: usize = seconds
+                        .step_by(100)
+                        .map(|now| fill(&mut permits, line, at(now), &limits))
+                        .sum();
+                    assert!(begun >= share, "{parallel}, {order:?}: {line:?} has {begun}");
+                }
+                assert_eq!(permits.running(), parallel + slow);
+            }
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) struct Place {
 }
 
 /// Four lines. As long as there are tenants in each of them, missed tokens, renewals and strangers begin
-/// in turn; suspects have permits of their own. So no line starves another: renewals do not wait for a
+/// in turn; suspects have permits of their own, and do not come twice in a row before others. So no line starves another: renewals do not wait for a
 /// crowd of new tenants, nor those for many renewals.
 ///
 /// Of strangers, the newest and the oldest come alternately. Where more arrive than can be served, the
@@ -37,6 +37,8 @@ pub(super) struct Queue {
     numbers: u64,
     turn: Turn,
     newest: bool,
+    /// Whether the last one was a suspect.
+    suspect: bool,
 }
 
 impl Queue {
@@ -86,7 +88,11 @@ impl Queue {
 
     /// Takes the tenant that comes next out of the lines that are open.
     pub(super) fn pop(&mut self, open: impl Fn(Line) -> bool) -> Option<(u32, Line)> {
-        if let Some(id) = self.pop_if(Line::Suspect, &open) {
+        // Not two in a row, in case that there is but one permit for all.
+        if !self.suspect
+            && let Some(id) = self.pop_if(Line::Suspect, &open)
+        {
+            self.suspect = true;
             return Some((id, Line::Suspect));
         }
         let (first, next) = match self.turn {
@@ -96,11 +102,13 @@ impl Queue {
         };
         for line in [first, Line::Missed, Line::Renewal, Line::Stranger] {
             if let Some(id) = self.pop_if(line, &open) {
-                self.turn = next;
+                (self.turn, self.suspect) = (next, false);
                 return Some((id, line));
             }
         }
-        None
+        let id = self.pop_if(Line::Suspect, &open)?;
+        self.suspect = true;
+        Some((id, Line::Suspect))
     }
 
     fn pop_if(&mut self, line: Line, open: impl Fn(Line) -> bool) -> Option<u32> {
@@ -153,6 +161,21 @@ mod tests {
         let order = drain(&mut queue);
         let renewals = order[..60].iter().filter(|id| **id >= 100).count();
         assert_eq!((renewals, order.len()), (20, 200));
+    }
+
+    #[test]
+    fn f62_suspects_do_not_come_twice_in_a_row_before_others() {
+        let mut queue = Queue::default();
+        for id in 0..3 {
+            queue.push(Line::Suspect, id, 0);
+            queue.push(Line::Renewal, 10 + id, 0);
+        }
+        // Whatever is asked for while nothing may begin.
+        let order = std::iter::from_fn(|| {
+            assert_eq!(queue.pop(|_| false), None);
+            queue.pop(|_| true)
+        });
+        assert_eq!(order.map(|(id, _)| id).collect::<Vec<_>>(), [0, 10, 1, 11, 2, 12]);
     }
 
     #[test]

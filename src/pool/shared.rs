@@ -1,11 +1,13 @@
 use std::{
     hash::Hash,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
+use papaya::LocalGuard;
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -49,6 +51,28 @@ pub(super) struct Read<K> {
     pub(super) map: Map<K>,
     /// The current second, or [`STALE`]: then the next request that uses a token reads the clock.
     pub(super) second: AtomicU32,
+}
+
+/// The ledger, locked. The map frees what was removed from it when a guard of it goes: that is keys, with
+/// destructors of their users, which may take their time, or use the pool. They run once the lock is
+/// given back, since the outer guard goes after it.
+pub(super) struct Locked<'a, K> {
+    ledger: MutexGuard<'a, Ledger<K>>,
+    _keeps_garbage: LocalGuard<'a>,
+}
+
+impl<K> Deref for Locked<'_, K> {
+    type Target = Ledger<K>;
+
+    fn deref(&self) -> &Ledger<K> {
+        &self.ledger
+    }
+}
+
+impl<K> DerefMut for Locked<'_, K> {
+    fn deref_mut(&mut self) -> &mut Ledger<K> {
+        &mut self.ledger
+    }
 }
 
 impl<K> Shared<K>
@@ -95,15 +119,16 @@ where
         second
     }
 
-    /// Whether a request has used a token in this second. If that was in an earlier one, the next
-    /// request reads the clock.
-    pub(super) fn second_is(&self, now: Tick) -> bool {
+    /// Whether a request has used a token in this second. If that was in an earlier one, that one ends:
+    /// the next request reads the clock.
+    pub(super) fn end_second(&self, ledger: &mut Ledger<K>, now: Tick) -> bool {
         let second = self.read.second.load(Ordering::Relaxed);
         if second == now.seconds() {
             return true;
         }
         if second != STALE {
             self.read.second.store(STALE, Ordering::Relaxed);
+            ledger.overruns.add(second, now.seconds());
         }
         false
     }
@@ -140,8 +165,11 @@ where
     pub(super) fn accepted(&self, id: TenantId, epoch: u64, refused: bool) {
         let (now, tick) = (self.clock.now(), self.tick());
         let mut ledger = self.ledger();
+        self.end_second(&mut ledger, tick);
         let Some(node) = ledger.node(id) else { return };
         let tenant = node.tenant.clone();
+        // An error of a user's, dropped after the lock.
+        let _error = node.life.error().cloned();
         let Some(event) = node.life.accepted(&tenant, epoch, refused, now, &self.rules) else {
             return;
         };
@@ -245,8 +273,6 @@ where
             if let Some(waiting) = &node.life.waiting {
                 waiting.changed.notify_waiters();
             }
-            // With its source, whose `Drop` may panic: that is no end of the pool's.
-            contain(|| drop(node));
         }
     }
 
@@ -258,13 +284,15 @@ where
         }
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<K>> {
-        // A panic while it is held can only be one of the key's own `Hash` or `Eq`.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ledger(&self) -> Locked<'_, K> {
+        let keeps_garbage = self.read.map.guard();
+        // A panic while it is held can only be one of the key's own `Hash`, `Eq` or `Clone`.
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { ledger, _keeps_garbage: keeps_garbage }
     }
 
     /// Gives the lock back, and wakes the keeper if there is something to do for it.
-    pub(super) fn unlock(&self, ledger: MutexGuard<'_, Ledger<K>>, tick: Tick) {
+    pub(super) fn unlock(&self, ledger: Locked<'_, K>, tick: Tick) {
         let needed = ledger.needs_keeper(tick, &self.rules);
         drop(ledger);
         if needed {

@@ -7,12 +7,12 @@ use std::{
     },
 };
 
-use crate::slot::Slot;
+use crate::{slot::Slot, task::Foreign};
 
 /// What a request sees of a tenant.
 #[derive(Debug)]
 pub(super) struct Tenant<K> {
-    pub(super) key: K,
+    pub(super) key: Foreign<K>,
     pub(super) slot: Slot,
     /// Its number in the ledger.
     id: u32,
@@ -42,11 +42,18 @@ pub(super) enum Use {
 
 impl<K> Tenant<K> {
     pub(super) fn new(key: K, id: u32, slot: Slot) -> Self {
-        Self { key, slot, id, used: AtomicU32::new(UNUSED) }
+        Self { key: Foreign::new(key), slot, id, used: AtomicU32::new(UNUSED) }
     }
 
     pub(super) fn id(&self) -> TenantId {
         TenantId { id: self.id, number: self.slot.number() }
+    }
+
+    /// Sets the wall time at which the current token expires anew: the wall clock was set.
+    pub(super) fn restamp(&self) {
+        if let Some(entry) = self.slot.peek() {
+            self.slot.restamp(&entry);
+        }
     }
 
     /// Whether a use in this second was noted already.
@@ -60,9 +67,19 @@ impl<K> Tenant<K> {
         self.used.swap(second, Ordering::Relaxed) == DORMANT
     }
 
+    /// Has a use that was noted in one second count as one of a later second.
+    pub(super) fn postpone(&self, noted: u32, later: u32) {
+        let _ = self.used.compare_exchange(noted, later, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// What use was made of the current token.
     pub(super) fn used(&self) -> Use {
         read(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Whether the current token was used, so that it is renewed.
+    pub(super) fn is_used(&self) -> bool {
+        matches!(self.used(), Use::At(_))
     }
 
     /// Starts anew, for a new token. Returns what use was made of the last one.
@@ -108,7 +125,7 @@ impl<K: Hash> Hash for ByKey<K> {
 
 impl<K: Eq> PartialEq for ByKey<K> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
+        *self.0.key == *other.0.key
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{hash::Hash, sync::Arc};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -7,10 +7,11 @@ use tokio::{
 };
 
 use super::{
-    ledger::{Outcome, Room},
-    life::{Life, Waiting},
+    ledger::{Ledger, Outcome, Room},
+    life::{Demand, Life, Waiting},
     shared::Shared,
     tenant::{Tenant, TenantId},
+    timeline::Tick,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -137,30 +138,43 @@ where
         if let Some(why) = ledger.ended {
             return Err(Self::ended(why));
         }
+        let Some(node) = ledger.node(id) else { return Ok(None) };
+        node.life.ask(tick.seconds());
+        let joined = self.join(&mut ledger, id, tick, deadline);
+        // Whether or not there is a place: the token is wanted. And the keeper may not know yet that the
+        // last one is gone, since timers stand still while a machine sleeps.
+        ledger.hurry(id.id, tick, &self.rules);
+        self.unlock(ledger, tick);
+        let place = |changed| Place { shared: self, id, changed, since: Instant::now() };
+        joined.map(|changed| changed.map(place))
+    }
+
+    /// Counts a caller in that waits for a tenant's token.
+    fn join(
+        &self,
+        ledger: &mut Ledger<K>,
+        id: TenantId,
+        tick: Tick,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Notify>>, Error> {
         let full = ledger.waiting >= self.rules.policy.max_waiting;
         let Some(node) = ledger.node(id) else { return Ok(None) };
         let life = &mut node.life;
-        life.ask(tick.seconds());
         if let Some(error) = life.refusal(tick, deadline, &self.rules) {
             return Err(error);
+        }
+        let count = life.waiting.as_ref().map_or(0, |waiting| waiting.count);
+        if full || count >= self.rules.limits.max_waiting_per_tenant {
+            life.demand = Demand::Owed;
+            return Err(Error::new(ErrorKind::Overloaded, "too many requests wait for a token"));
         }
         let waiting = life.waiting.get_or_insert_with(|| {
             Box::new(Waiting { changed: Arc::new(Notify::new()), count: 0 })
         });
-        if full || waiting.count >= self.rules.limits.max_waiting_per_tenant {
-            if waiting.count == 0 {
-                life.waiting = None;
-            }
-            return Err(Error::new(ErrorKind::Overloaded, "too many requests wait for a token"));
-        }
         waiting.count += 1;
         let changed = waiting.changed.clone();
         ledger.waiting += 1;
-        // The keeper may not know yet that the token is gone: timers stand still while a machine
-        // sleeps.
-        ledger.hurry(id.id, tick, &self.rules);
-        self.unlock(ledger, tick);
-        Ok(Some(Place { shared: self, id, changed }))
+        Ok(Some(changed))
     }
 
     async fn create(&self, key: &K) -> Result<Arc<Tenant<K>>, Error> {
@@ -177,6 +191,7 @@ where
                 if let Some(tenant) = self.find(key) {
                     return Ok(tenant);
                 }
+                self.end_second(&mut ledger, tick);
                 let room = ledger.make_room(map, tick, &self.rules, &mut outcome);
                 let tenant = matches!(room, Room::Yes).then(|| {
                     ledger.add(map, tick, |id| {
@@ -209,6 +224,7 @@ where
     shared: &'a Shared<K>,
     id: TenantId,
     changed: Arc<Notify>,
+    since: Instant,
 }
 
 impl<K> Drop for Place<'_, K>
@@ -218,6 +234,9 @@ where
     fn drop(&mut self) {
         let mut ledger = self.shared.ledger();
         ledger.waiting -= 1;
-        ledger.leave(self.id);
+        ledger.leave(self.id, self.since.elapsed() < BRIEF);
     }
 }
+
+/// A caller that waits for less than this does not wait: by then the fetch may not have begun.
+const BRIEF: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 
 mod blocking;
 mod contain;
+mod foreign;
 
 pub(crate) use blocking::blocking;
 pub(crate) use contain::{Contained, contain};
+pub(crate) use foreign::Foreign;

@@ -1,7 +1,9 @@
 //! Which tenant makes room for another one, and when.
 
-use tokio::time::{Instant, sleep};
-use tower_oauth::{Error, ErrorKind, TokenPool, TokenSet, source_fn};
+use std::pin::Pin;
+
+use tokio::time::{Instant, sleep, timeout};
+use tower_oauth::{Error, ErrorKind, TokenPool, TokenSet, pool::PoolKeeper, source_fn};
 
 use crate::{
     common::script::{Step, fail},
@@ -119,4 +121,44 @@ async fn f71_when_all_are_waited_for_there_is_no_room_and_the_caller_is_told_so(
     }
     sleep(secs(600)).await;
     assert_eq!(pool.token(&1000).await.unwrap_err().kind(), ErrorKind::Overloaded);
+}
+
+/// Requests note the second that the keeper has not ended yet.
+#[tokio::test(start_paused = true)]
+async fn f71_a_tenant_in_use_is_not_dropped_because_the_keeper_had_no_turn() {
+    let scripts = Scripts::<u32>::tokens(HOUR);
+    let (pool, keeper) = scripts.builder().idle_timeout(secs(10)).pair();
+    let mut keeper = Box::pin(keeper);
+    let turns = async |keeper: &mut Pin<Box<PoolKeeper>>, time| {
+        assert!(timeout(time, keeper).await.is_err(), "it has ended");
+    };
+    let caller = pool.clone();
+    let first = tokio::spawn(async move { value(&caller, &1).await });
+    turns(&mut keeper, secs(3)).await;
+    first.await.unwrap();
+    for _ in 0..2 {
+        for _ in 0..20 {
+            assert!(pool.current(&1).is_some());
+            sleep(secs(1)).await;
+        }
+        turns(&mut keeper, secs(8)).await;
+        assert_eq!(pool.len(), 1, "it was used a moment ago");
+    }
+    turns(&mut keeper, secs(4)).await;
+    assert_eq!(pool.len(), 0, "it is idle");
+}
+
+/// They stay in the queue though nobody waits for them.
+#[tokio::test(start_paused = true)]
+async fn f71_tenants_that_a_request_asked_for_that_did_not_wait_make_room() {
+    let scripts = Scripts::<u32>::new(Step::Hang);
+    let builder = scripts.builder().max_tenants(10).max_parallel(1).max_slow(0);
+    let pool = builder.wait(std::time::Duration::ZERO).spawn();
+    for key in 0..10 {
+        assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    sleep(secs(12)).await;
+    for key in 10..19 {
+        assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout, "{key}");
+    }
 }

@@ -163,6 +163,59 @@ async fn f62_tenants_that_hung_leave_permits_to_others() {
     }
 }
 
+/// So many renewals hang, and new tenants that are healthy arrive.
+async fn renewals_hang(hanging: u32) {
+    let scripts = Scripts::<u32>::new(quick(secs(120)));
+    let pool = scripts.spawn();
+    let _demand = demand(&pool, 0..hanging);
+    sleep(secs(80)).await;
+    assert!((0..hanging).all(|key| pool.current(&key).is_some()));
+    (0..hanging).for_each(|key| scripts.of(&key).otherwise(Step::Hang));
+    let start = Instant::now();
+    for key in 1_000_000.. {
+        let asked = Instant::now();
+        value(&pool, &key).await;
+        let (at, waited) = (start.elapsed(), asked.elapsed().saturating_sub(FETCH));
+        assert!(waited <= secs(1), "{hanging} hang, after {at:?}: {waited:?}");
+        if at > secs(120) {
+            break;
+        }
+        sleep(Duration::from_millis(1700)).await;
+    }
+    let peak = scripts.gauge().peak.load(Ordering::Relaxed);
+    assert!(peak <= 32 + 2048, "{peak} fetches at a time");
+}
+
+/// They took all that may be slow, for as long as a fetch may take.
+#[tokio::test(start_paused = true)]
+async fn f62_renewals_that_hang_do_not_hold_up_new_tenants() {
+    renewals_hang(2500).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f62_fifty_new_tenants_a_second_that_hang_do_not_hold_up_others() {
+    let scripts = Scripts::<u32>::new(quick(HOUR));
+    let pool = scripts.spawn();
+    let (hanging, others) = (scripts.clone(), pool.clone());
+    let mut arrivals = JoinSet::new();
+    arrivals.spawn(async move {
+        let mut callers = JoinSet::new();
+        for key in 0.. {
+            hanging.of(&key).otherwise(Step::Hang);
+            let pool = others.clone();
+            callers.spawn(async move { drop(pool.token(&key).await) });
+            sleep(secs(1) / 50).await;
+        }
+    });
+    for key in 1_000_000..1_000_100 {
+        let asked = Instant::now();
+        value(&pool, &key).await;
+        let waited = asked.elapsed().saturating_sub(FETCH);
+        assert!(waited <= secs(1), "{key}: {waited:?}");
+        sleep(secs(1)).await;
+    }
+}
+
 /// Twenty tenants are in use, and so many others arrive in a second, whose fetches take this long. Of
 /// those, so many have to be served.
 async fn crowd(minutes: u64, arrivals: u32, fetch: Duration, served: u64) {
@@ -206,6 +259,11 @@ mod long {
     async fn f63_renewals_go_on_for_twenty_minutes_in_a_crowd() {
         crowd(20, 40, secs(1), 20 * 60 * 40).await;
         crowd(20, 40, secs(31), 0).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f62_five_thousand_renewals_that_hang_do_not_hold_up_new_tenants() {
+        renewals_hang(5000).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -199,3 +199,96 @@ async fn f27_i11_tasks_and_tenants_stay_flat_as_tenants_come_and_go() {
     assert_eq!(pool.len(), 0);
     assert!(alive() <= before + 1, "{} tasks are left", alive() - before);
 }
+
+/// A tenant whose token ran out was never fetched for again.
+#[tokio::test(start_paused = true)]
+async fn f61_a_token_is_fetched_though_no_more_callers_may_wait_for_it() {
+    for per_tenant in [false, true] {
+        let scripts = Scripts::<u32>::tokens(secs(60));
+        let builder = scripts.builder();
+        let builder =
+            if per_tenant { builder.max_waiting_per_tenant(0) } else { builder.max_waiting(0) };
+        let pool = builder.spawn();
+        for round in 1..4 {
+            assert_eq!(pool.token(&1).await.unwrap_err().kind(), ErrorKind::Overloaded);
+            settle().await;
+            assert_eq!(scripts.count(), 2 * round - 1);
+            assert!(pool.token(&1).await.is_ok());
+            // It is renewed once more, and that token is not used.
+            sleep(secs(55)).await;
+            assert!(pool.remove(&1));
+        }
+    }
+    let scripts = Scripts::<u32>::tokens(secs(10));
+    let pool = scripts.builder().max_waiting(5).wait(HOUR).spawn();
+    value(&pool, &2).await;
+    sleep(secs(60)).await;
+    assert!(pool.current(&2).is_none(), "nobody used it, so it has run out");
+    scripts.of(&1).otherwise(Step::Hang);
+    let mut callers = JoinSet::new();
+    for _ in 0..5 {
+        let pool = pool.clone();
+        callers.spawn(async move { pool.token(&1).await.map(|_| ()) });
+    }
+    settle().await;
+    let before = scripts.of(&2).count();
+    assert_eq!(pool.token(&2).await.unwrap_err().kind(), ErrorKind::Overloaded);
+    settle().await;
+    value(&pool, &2).await;
+    assert_eq!(scripts.of(&2).count(), before + 1);
+}
+
+/// The second request took its tenant out of the queue, and nobody fetched for it.
+#[tokio::test(start_paused = true)]
+async fn f61_a_request_that_does_not_wait_causes_one_fetch() {
+    for wait in [Duration::ZERO, Duration::from_millis(50)] {
+        let time = Duration::from_millis(300);
+        let scripts = Scripts::<u32>::new(Step::Take(time, Box::new(Step::Token(HOUR))));
+        let pool = scripts.builder().max_parallel(1).max_slow(0).wait(wait).spawn();
+        for key in [1, 2, 2, 3, 2] {
+            assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout);
+            sleep(Duration::from_millis(10)).await;
+        }
+        sleep(secs(60)).await;
+        assert_eq!([1, 2, 3].map(|key| scripts.of(&key).count()), [1, 1, 1], "{wait:?}");
+        value(&pool, &2).await;
+    }
+}
+
+/// Who has waited and gone is not fetched for at the cost of others.
+#[tokio::test(start_paused = true)]
+async fn f63_a_new_tenant_that_nobody_waits_for_any_more_leaves_the_queue() {
+    let scripts = Scripts::<u32>::new(Step::Hang);
+    let pool = scripts.builder().max_parallel(1).max_slow(0).wait(secs(5)).spawn();
+    for key in 1..4 {
+        assert_eq!(pool.token(&key).await.unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    sleep(secs(300)).await;
+    assert_eq!([1, 2, 3].map(|key| scripts.of(&key).count()), [1, 0, 0]);
+}
+
+/// Those that hung came first whenever the only permit was free.
+#[tokio::test(start_paused = true)]
+async fn f62_with_one_permit_in_all_tenants_that_hung_leave_every_other_one_to_others() {
+    let scripts = Scripts::<u32>::tokens(HOUR);
+    let pool = scripts.builder().max_parallel(1).max_slow(0).wait(secs(70)).spawn();
+    (1..4).for_each(|key| scripts.of(&key).otherwise(Step::Hang));
+    let mut demand = JoinSet::new();
+    for key in 1..4 {
+        let pool = pool.clone();
+        demand.spawn(async move {
+            loop {
+                let _ = pool.token(&key).await;
+                sleep(secs(1)).await;
+            }
+        });
+    }
+    // All three have hung once.
+    sleep(secs(120)).await;
+    for key in 10..30 {
+        let asked = Instant::now();
+        value(&pool, &key).await;
+        assert!(asked.elapsed() <= secs(31), "{:?}", asked.elapsed());
+        sleep(secs(7)).await;
+    }
+}

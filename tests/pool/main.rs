@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod destructors;
 mod eviction;
 mod hanging;
 mod isolation;

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tower_oauth::{Error, ErrorKind, TokenSet, pool::TokenPool, source_fn};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         clock::TestClock,
         script::{Step, fail},
     },
-    source::{HOUR, Scripts, secs, value},
+    source::{HOUR, Scripts, secs, settle, value},
 };
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +67,7 @@ async fn f70_an_error_that_ends_a_tenants_wait_tells_when_the_next_attempt_is_ma
         (error.retry_at().unwrap(), pool.status(&1).unwrap().next_attempt().unwrap());
     assert!(told.max(next) - told.min(next) < secs(1));
     assert!(told > Instant::now() + secs(50));
-    sleep_until(told.checked_sub(secs(2)).unwrap()).await;
+    sleep((told - Instant::now()).saturating_sub(secs(2))).await;
     assert_eq!(pool.token(&1).await.unwrap_err().kind(), ErrorKind::InvalidClient);
     assert_eq!(scripts.of(&1).count(), 1);
     sleep(secs(4)).await;
@@ -92,4 +92,37 @@ async fn f50_a_wall_clock_set_forward_takes_no_tenants_token_out_of_service() {
         }
     }
     assert!(scripts.count() > 20, "they are renewed for the jump: {}", scripts.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f70_a_tenants_status_tells_of_no_attempt_that_is_not_planned() {
+    let next = |pool: &TokenPool<u32>, key| pool.status(&key).unwrap().next_attempt();
+    let scripts = Scripts::<u32>::tokens(secs(600));
+    let pool = scripts.spawn();
+    value(&pool, &1).await;
+    let planned = next(&pool, 1).unwrap();
+    sleep(planned - Instant::now() + secs(1)).await;
+    assert_eq!(scripts.count(), 2, "renewed as planned");
+    // Nobody uses the second token.
+    assert_eq!(next(&pool, 1), None);
+    sleep(secs(530)).await;
+    assert_eq!((next(&pool, 1), scripts.count()), (None, 2));
+    assert!(pool.current(&1).is_some());
+    sleep(secs(1)).await;
+    assert_eq!(scripts.count(), 3, "it was used");
+
+    // In the queue behind a fetch that hangs, nobody knows when.
+    let scripts = Scripts::<u32>::new(Step::Hang);
+    let pool = scripts.builder().max_parallel(1).max_slow(0).wait(secs(5)).spawn();
+    let hangs = pool.clone();
+    let first = tokio::spawn(async move { hangs.token(&1).await.map(|_| ()) });
+    settle().await;
+    let (waits, asked) = (pool.clone(), Instant::now());
+    let second = tokio::spawn(async move { waits.token(&2).await.map(|_| ()) });
+    sleep(secs(1)).await;
+    assert_eq!((next(&pool, 1), next(&pool, 2)), (None, None));
+    let error = second.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.retry_at()), (ErrorKind::Timeout, None));
+    assert_eq!(asked.elapsed(), secs(5));
+    assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
 }

@@ -4,7 +4,10 @@ use tokio::time::{Instant, sleep};
 use tower_oauth::TokenPool;
 
 use crate::{
-    common::{clock::TestClock, script::fail},
+    common::{
+        clock::TestClock,
+        script::{Step, fail},
+    },
     source::{HOUR, Scripts, secs, settle, value},
 };
 
@@ -59,4 +62,30 @@ async fn f50_a_wall_clock_set_back_does_not_keep_a_token_alive() {
     clock.set_wall(-86_400);
     sleep(secs(3596)).await;
     assert!(pool.current(&1).is_none());
+}
+
+/// Nobody uses the token, so it is not renewed for the jump either.
+#[tokio::test(start_paused = true)]
+async fn f50_a_token_does_not_outlive_a_sleep_after_the_wall_clock_was_set_back() {
+    for during_the_fetch in [false, true] {
+        let scripts = Scripts::new(Step::Take(secs(10), Box::new(Step::Token(HOUR))));
+        let (pool, clock) = spawn(&scripts);
+        let waiting = pool.clone();
+        let first = tokio::spawn(async move { value(&waiting, &1).await });
+        sleep(secs(5)).await;
+        if during_the_fetch {
+            clock.set_wall(-7200);
+        }
+        first.await.unwrap();
+        if !during_the_fetch {
+            while scripts.of(&1).count() < 2 {
+                sleep(secs(10)).await;
+            }
+            sleep(secs(20)).await;
+            clock.set_wall(-7200);
+            sleep(secs(120)).await;
+        }
+        clock.sleep_machine(secs(4000));
+        assert!(pool.current(&1).is_none(), "{during_the_fetch}: it lives for an hour");
+    }
 }

@@ -34,6 +34,7 @@ impl<K: Eq + std::hash::Hash> Ledger<K> {
             let oldest = self.recency.oldest(worth);
             let node = oldest.and_then(|id| Some((id, self.tenants.get_mut(id)?)));
             let verdict = node.map_or(Verdict::Stays, |(id, node)| {
+                self.overruns.correct(&node.tenant);
                 let noted = self.recency.noted(id);
                 let used = node.life.last_used(&node.tenant);
                 if used > noted || node.life.worth() != worth {

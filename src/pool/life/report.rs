@@ -79,7 +79,10 @@ impl Life {
         } else {
             self.attempt_at(false, rules)
         };
-        status.next_attempt = (!status.fetching).then(|| instant_in(attempt.since(tick)));
+        // A token that nobody uses runs out; and what is in the queue begins when others end.
+        let planned = status.expires_at.is_none() || self.renew || tenant.is_used();
+        let planned = planned && self.phase == Phase::Idle;
+        status.next_attempt = planned.then(|| instant_in(attempt.since(tick)));
         if let Some(trouble) = &self.trouble {
             status.failures = trouble.setbacks.count();
             status.error = Some(trouble.error.clone());
