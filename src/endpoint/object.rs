@@ -87,7 +87,8 @@ impl Object {
     fn insert(&mut self, name: String, value: Value) {
         let known = PROTOCOL_MEMBERS.iter().find(|known| **known == name).copied();
         if !self.members.insert(name, value) {
-            self.repeated = self.repeated.or(known);
+            // Of several, the one that decides most.
+            self.repeated = known.filter(|name| *name == "error").or(self.repeated).or(known);
             self.repeats = true;
         }
     }

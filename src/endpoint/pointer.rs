@@ -21,6 +21,11 @@ impl Pointer {
         text.strip_prefix('/')?.split('/').map(unescaped).collect::<Option<_>>().map(Self)
     }
 
+    /// The names that lead to this place.
+    pub(super) fn names(&self) -> &[String] {
+        &self.0
+    }
+
     /// The object at this place; `None` if there is none, or if what leads there stands twice.
     pub(crate) fn object(&self, body: &[u8]) -> Option<Object> {
         let mut parser = serde_json::Deserializer::from_slice(without_mark(body));
