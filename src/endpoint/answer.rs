@@ -7,7 +7,7 @@ use super::{
     caller::Exchanged,
     codes::ErrorCodes,
     failure::{Refusal, describe, failure, is_failure},
-    object::{Object, media_type, object, without_mark},
+    object::{Object, media_type, object_of, without_mark},
     pointer::Pointer,
     redactor::Redactor,
     response::{Rules, refresh_token, token_set},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    http::{Answer, retry_after, server_time},
+    http::{Answer, body_limit, retry_after, server_time},
     secret::{Members, Secret},
     token::{Scopes, TokenSet},
 };
@@ -112,7 +112,7 @@ pub(super) fn members(
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(unexpected("token endpoint", status));
     }
-    let whole = object(headers, body);
+    let whole = object_of(answer);
     let path = reading.rules.token_at.as_ref().map(Pointer::names).unwrap_or_default();
     let salvaged = if whole.is_err() { salvaged_error(body, path) } else { None };
     let refusing = whole.as_ref().ok().or(salvaged.as_ref());
@@ -134,13 +134,13 @@ pub(super) fn members(
     };
     // Before the next one is read: two at once are twice the memory.
     drop(whole);
-    match pointer.object(body) {
+    match pointer.object(body, body_limit(answer)) {
         Some(found) if is_failure(&found.members) => {
             Err(refused(answer, Some(&found), reading, redactor))
         }
         Some(found) if status.is_success() => Ok(found),
         _ if !status.is_success() => {
-            Err(refused(answer, object(headers, body).ok().as_ref(), reading, redactor))
+            Err(refused(answer, object_of(answer).ok().as_ref(), reading, redactor))
         }
         _ if without_mark(body).is_empty() => Err(empty(status)),
         _ => {
@@ -182,8 +182,7 @@ fn salvaged_error(body: &[u8], path: &[String]) -> Option<Object> {
 /// Makes an error of an answer with a status that says it is one.
 pub(crate) fn refusal(exchanged: &Exchanged<'_>) -> Error {
     let Exchanged { answer, method, codes, received, .. } = exchanged;
-    let body = answer.body();
-    let object = object(answer.headers(), body).ok().or_else(|| salvaged_error(body, &[]));
+    let object = object_of(answer).ok().or_else(|| salvaged_error(answer.body(), &[]));
     let refusing = Refusing { method, codes, received: *received };
     error_of(answer, object.as_ref(), &refusing, || exchanged.redactor())
 }

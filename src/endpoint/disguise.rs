@@ -233,7 +233,7 @@ mod tests {
             before in "[a-zé:]{0,8}", secret in "[a-z0-9+/=~é]{4,40}", after in "[a-z]{0,5}",
         ) {
             let text = format!("{before}{secret}{after}");
-            let hex: String = text.bytes().map(|b| format!("{b:02X}")).collect();
+            let hex = text.bytes().fold(String::new(), |hex, b| format!("{hex}{b:02X}"));
             for encoded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE_NO_PAD.encode(&text), hex] {
                 prop_assert!(repeats(&format!("Basic {encoded}"), &secret), "{encoded}");
             }

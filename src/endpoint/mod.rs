@@ -38,7 +38,7 @@ pub(crate) use exchange::TokenEndpoint;
 pub(crate) use form::{Form, Space};
 pub(crate) use impersonation::Impersonation;
 pub use issued::IssuedToken;
-pub(crate) use object::{NotAnObject, Object, object};
+pub(crate) use object::{NotAnObject, Object, object_of};
 #[cfg(feature = "external-command")]
 pub(crate) use output::written_token;
 pub(crate) use pointer::Pointer;

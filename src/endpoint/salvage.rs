@@ -265,10 +265,10 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&body).unwrap();
             // What leads there twice, or is there twice, is another matter.
             prop_assume!(body.matches("\"a\":").count() <= 1);
-            let pointer: String = path.iter().map(|name| format!("/{name}")).collect();
+            let pointer = path.iter().fold(String::new(), |to, name| format!("{to}/{name}"));
             let object = value.pointer(&pointer).and_then(|found| found.as_object());
             let expected = object.and_then(|object| object.get("refresh_token")?.as_str());
-            prop_assume!(!object.is_some_and(|_| body.matches("refresh_token\":").count() > 1));
+            prop_assume!(object.is_none_or(|_| body.matches("refresh_token\":").count() <= 1));
             let found = refresh_token(&path, body.as_bytes());
             prop_assert_eq!(found.as_deref(), expected);
         }
