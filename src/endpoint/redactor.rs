@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn f57_a_secret_in_another_encoding_hides_the_whole_text() {
         let redactor = Redactor::new([&Secret::from("Zx+9/tq8Lk3fA==")]);
-        for sent in ["Zx%2b9%2ftq8Lk3fA%3d%3d", "Zx&#x2B;9/tq8Lk3fA==", "Y2xpOlp4KzkvdHE4TGszZkE9PQ=="]
+        for sent in
+            ["Zx%2b9%2ftq8Lk3fA%3d%3d", "Zx&#x2B;9/tq8Lk3fA==", "Y2xpOlp4KzkvdHE4TGszZkE9PQ=="]
         {
             assert_eq!(redactor.clean(&format!("bad {sent}!")), REDACTED);
         }

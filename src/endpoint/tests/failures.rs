@@ -282,6 +282,21 @@ fn f89_an_error_code_counts_whatever_is_wrong_with_the_rest() {
 }
 
 #[test]
+fn f89_the_codes_of_spring_uaa_and_ory_are_known() {
+    for (status, code, kind) in [
+        (401, "unauthorized", ErrorKind::InvalidClient),
+        (401, "invalid_token", ErrorKind::InvalidGrant),
+        (400, "unauthorized", ErrorKind::Denied),
+        (401, "token_inactive", ErrorKind::InvalidGrant),
+        (400, "expired_token", ErrorKind::InvalidGrant),
+        (401, "invalid_client_credentials", ErrorKind::InvalidClient),
+    ] {
+        let error = error(status, JSON, &format!(r#"{{"error":"{code}"}}"#));
+        assert_eq!(error.kind(), kind, "{status} {code}");
+    }
+}
+
+#[test]
 fn f88_two_error_codes_decide_nothing() {
     for (status, kind) in [
         (200, ErrorKind::MalformedResponse),
