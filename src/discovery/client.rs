@@ -38,4 +38,5 @@ impl Client<'_> {
     }
 }
 
-const BODY_LIMIT: usize = 1024 * 1024;
+/// The largest document.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;

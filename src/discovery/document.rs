@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::client::BODY_LIMIT;
 use crate::{
     error::{Error, ErrorKind, printable},
-    http::{BrokenJson, MOST_VALUES, Member, each_member, from_json},
+    http::{BrokenJson, MOST_VALUES, Member, from_json},
 };
 
 /// A JSON object from the network, each member of which is checked only when it is needed.
@@ -24,9 +24,17 @@ impl Document {
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err("no JSON object".to_owned());
         }
-        from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
+        let mut document = Self::default();
+        let outcome = from_json(body, BODY_LIMIT, |Member { name, value, repeats_within }| {
+            if repeats_within || document.members.contains_key(&name) {
+                document.repeated.insert(name);
+            } else {
+                document.members.insert(name, value);
+            }
+        });
+        outcome.map(|()| document).map_err(|BrokenJson { line, column, is_too_large }| {
             if is_too_large {
-                format!("JSON with more than {MOST_VALUES} values")
+                format!("JSON with more than {MOST_VALUES} values, or very large ones")
             } else {
                 format!("no JSON object: see line {line} column {column}")
             }
@@ -39,9 +47,9 @@ impl Document {
         self.members.get(name).filter(once)
     }
 
-    /// Whether there is such a member, of whatever kind and however often.
+    /// Whether there is such a member, of whatever kind and however often. `null` counts as absent.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.members.contains_key(name) || self.repeated.contains(name)
+        self.get(name).is_some() || self.repeated.contains(name)
     }
 
     /// A string.
@@ -93,18 +101,4 @@ fn shown(name: &str) -> String {
 
 pub(super) fn malformed(message: String) -> Error {
     Error::new(ErrorKind::MalformedResponse, message)
-}
-
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut document = Self::default();
-        each_member(deserializer, |Member { name, value, repeats_within }| {
-            if repeats_within || document.members.contains_key(&name) {
-                document.repeated.insert(name);
-            } else {
-                document.members.insert(name, value);
-            }
-        })?;
-        Ok(document)
-    }
 }

@@ -87,7 +87,7 @@ impl Discovery {
 
     /// Sets where the metadata is. Default: at the well-known places of the issuer, of which the first
     /// counts that answers with a document. Any other answer leads on to the next place, except for
-    /// faults that pass: 429, 5xx and errors of the network. The places are those of [RFC 8414 §3.1]
+    /// faults that pass: 408, 429, 5xx and errors of the network. The places are those of [RFC 8414 §3.1]
     /// and of OpenID Connect Discovery, in this order.
     ///
     /// [RFC 8414 §3.1]: https://www.rfc-editor.org/rfc/rfc8414#section-3.1
@@ -245,14 +245,16 @@ impl Config {
         let issuer = self.expected.as_deref().unwrap_or(&self.issuer);
         let mut answers = Vec::new();
         for url in &urls {
-            let found = match client.get(url).await? {
-                Ok(answer) => Metadata::parse(answer.body(), issuer, trust.clone())?
-                    .map(|metadata| (metadata, life(answer.headers()))),
-                Err(problem) => Err(problem),
+            let found = match client.get(url).await {
+                Ok(Ok(answer)) => Metadata::parse(answer.body(), issuer, trust.clone())
+                    .map(|found| found.map(|metadata| (metadata, life(answer.headers())))),
+                Ok(Err(problem)) => Ok(Err(problem)),
+                Err(error) => Err(error),
             };
             match found {
-                Ok(found) => return Ok(found),
-                Err(problem) => answers.push(tried(url, &problem)),
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(problem)) => answers.push(tried(url, &problem)),
+                Err(error) => return Err(stopped(error, url, &answers)),
             }
         }
         Err(Error::new(
@@ -270,6 +272,23 @@ impl Config {
 pub(super) fn tried(url: &Endpoint, problem: &str) -> String {
     let url = shown_url(&url.uri().to_string());
     format!("{} answered with {}", printable(&url, URL_CAP), printable(problem, ANSWER_CAP))
+}
+
+/// An error that ends the search for the metadata, with where that was.
+fn stopped(error: Error, url: &Endpoint, answers: &[String]) -> Error {
+    let url = shown_url(&url.uri().to_string());
+    let url = printable(&url, URL_CAP);
+    let before = if answers.is_empty() {
+        String::new()
+    } else {
+        format!("; before it, {}; metadata_url() says where it is", answers.join(", "))
+    };
+    let stopped = Error::new(error.kind(), format!("{error} (the metadata at {url}){before}"));
+    let stopped = match error.retry_at() {
+        Some(at) => stopped.with_retry_at(at),
+        None => stopped,
+    };
+    if std::error::Error::source(&error).is_some() { stopped.with_source(error) } else { stopped }
 }
 
 /// A configuration that was not checked before.

@@ -7,13 +7,15 @@ use super::{
     caller::Exchanged,
     codes::ErrorCodes,
     failure::{Refusal, describe, failure, is_failure},
-    object::{Object, media_type, object, without_mark},
+    object::{Object, media_type, object_of, without_mark},
+    pointer::Pointer,
     redactor::Redactor,
     response::{Rules, refresh_token, token_set},
+    salvage::{Salvaged, salvage},
 };
 use crate::{
     error::{Error, ErrorKind},
-    http::{Answer, retry_after, server_time},
+    http::{Answer, body_limit, retry_after, server_time},
     secret::{Members, Secret},
     token::{Scopes, TokenSet},
 };
@@ -37,8 +39,8 @@ pub(crate) struct Reading<'a> {
 #[derive(Debug)]
 pub(crate) struct UnusableAnswer {
     pub(crate) error: Error,
-    /// The refresh token that came with it, if the rest of the answer is what was refused. It has
-    /// replaced the one that was sent: to send that one again would end the grant.
+    /// The refresh token that came with it, whatever was refused. It has replaced the one that was
+    /// sent: to send that one again would end the grant.
     pub(crate) refresh_token: Option<Secret>,
 }
 
@@ -60,7 +62,10 @@ pub(crate) fn read(
     reading: &Reading<'_>,
     redactor: impl Fn() -> Redactor,
 ) -> Result<TokenSet, UnusableAnswer> {
-    let mut object = members(answer, reading, &redactor)?;
+    let mut object = members(answer, reading, &redactor).map_err(|error| UnusableAnswer {
+        error,
+        refresh_token: refresh_token_of_refused(answer, reading.rules),
+    })?;
     let refresh_token = refresh_token(&mut object.members);
     // It is not among the members any more.
     let redactor = || match &refresh_token {
@@ -107,17 +112,19 @@ pub(super) fn members(
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(unexpected("token endpoint", status));
     }
-    let whole = object(headers, body);
-    let refusing = whole.as_ref().ok().map(|object| &object.members);
-    if !status.is_success() || refusing.is_some_and(is_failure) {
-        return Err(refused(answer, refusing, reading, redactor));
-    }
-    // 204, or a 200 that a gateway emptied.
-    if without_mark(body).is_empty() {
-        let message = format!("the token endpoint's answer ({status}) is empty");
-        return Err(Error::new(ErrorKind::MalformedResponse, message));
-    }
-    let Some(pointer) = &reading.rules.token_at else {
+    let whole = object_of(answer);
+    let path = reading.rules.token_at.as_ref().map(Pointer::names).unwrap_or_default();
+    let salvaged = if whole.is_err() { salvaged_error(body, path) } else { None };
+    let refusing = whole.as_ref().ok().or(salvaged.as_ref());
+    let is_refusal = refusing.is_some_and(|object| is_failure(&object.members));
+    let Some(pointer) = reading.rules.token_at.as_ref().filter(|_| !is_refusal) else {
+        if is_refusal || !status.is_success() {
+            return Err(refused(answer, refusing, reading, redactor));
+        }
+        // 204, or a 200 that a gateway emptied.
+        if without_mark(body).is_empty() {
+            return Err(empty(status));
+        }
         return whole.map_err(|problem| {
             let shape = describe(headers, body, &redactor());
             malformed(format!(
@@ -127,22 +134,57 @@ pub(super) fn members(
     };
     // Before the next one is read: two at once are twice the memory.
     drop(whole);
-    let found = pointer.object(body).ok_or_else(|| {
-        malformed(format!("the token endpoint's answer has no single object at {pointer}"))
-    })?;
-    if is_failure(&found.members) {
-        return Err(refused(answer, Some(&found.members), reading, redactor));
+    match pointer.object(body, body_limit(answer)) {
+        Some(found) if is_failure(&found.members) => {
+            Err(refused(answer, Some(&found), reading, redactor))
+        }
+        Some(found) if status.is_success() => Ok(found),
+        _ if !status.is_success() => {
+            Err(refused(answer, object_of(answer).ok().as_ref(), reading, redactor))
+        }
+        _ if without_mark(body).is_empty() => Err(empty(status)),
+        _ => {
+            Err(malformed(format!("the token endpoint's answer has no single object at {pointer}")))
+        }
     }
-    Ok(found)
+}
+
+fn empty(status: StatusCode) -> Error {
+    malformed(format!("the token endpoint's answer ({status}) is empty"))
+}
+
+/// The refresh token of an answer that was refused as a whole: it is broken, or an error.
+///
+/// An error that only repeats what was sent to it has granted nothing, so that counts only beside an
+/// access token.
+fn refresh_token_of_refused(answer: &Answer, rules: &Rules) -> Option<Secret> {
+    let path = rules.token_at.as_ref().map(Pointer::names).unwrap_or_default();
+    let Salvaged { access_token, refresh_token, error } = salvage(answer.body(), path);
+    let is_error = !answer.status().is_success() || error.is_some();
+    refresh_token.filter(|_| access_token.is_some() || !is_error)
+}
+
+/// The error code of an answer that cannot be read throughout, with the tokens that must not be
+/// shown. It stands at the top, or where the token would.
+fn salvaged_error(body: &[u8], path: &[String]) -> Option<Object> {
+    let at = |path| Some(salvage(body, path)).filter(|found| found.error.is_some());
+    let Salvaged { access_token, refresh_token, error } = at(&[]).or_else(|| at(path))?;
+    let mut members = Members::default();
+    members.insert("error".to_owned(), error?.into());
+    for (name, token) in [("access_token", access_token), ("refresh_token", refresh_token)] {
+        if let Some(token) = token {
+            members.insert(name.to_owned(), token.expose().into());
+        }
+    }
+    Some(Object { members, ..Object::default() })
 }
 
 /// Makes an error of an answer with a status that says it is one.
 pub(crate) fn refusal(exchanged: &Exchanged<'_>) -> Error {
     let Exchanged { answer, method, codes, received, .. } = exchanged;
-    let object = object(answer.headers(), answer.body()).ok();
-    let members = object.as_ref().map(|object| &object.members);
+    let object = object_of(answer).ok().or_else(|| salvaged_error(answer.body(), &[]));
     let refusing = Refusing { method, codes, received: *received };
-    error_of(answer, members, &refusing, || exchanged.redactor())
+    error_of(answer, object.as_ref(), &refusing, || exchanged.redactor())
 }
 
 /// What an error answer is read with.
@@ -154,28 +196,38 @@ struct Refusing<'a> {
 
 fn refused(
     answer: &Answer,
-    members: Option<&Members>,
+    object: Option<&Object>,
     reading: &Reading<'_>,
     redactor: impl FnOnce() -> Redactor,
 ) -> Error {
     let Reading { method, codes, received, .. } = *reading;
-    error_of(answer, members, &Refusing { method, codes, received }, redactor)
+    error_of(answer, object, &Refusing { method, codes, received }, redactor)
 }
 
 fn error_of(
     answer: &Answer,
-    members: Option<&Members>,
+    object: Option<&Object>,
     refusing: &Refusing<'_>,
     redactor: impl FnOnce() -> Redactor,
 ) -> Error {
     let (status, headers, body) = (answer.status(), answer.headers(), &**answer.body());
     let Refusing { method, codes, received: (now, wall) } = *refusing;
+    let members = object.map(|object| &object.members);
     let redactor = match members {
         Some(members) => redactor().and_tokens_of(members),
         None => redactor(),
     };
+    // RFC 6749 §3.2: parameters "MUST NOT be included more than once".
+    let is_twice = object.is_some_and(|object| object.repeated == Some("error"));
+    let members = members.filter(|_| !is_twice);
     let refusal = Refusal { status, headers, body, members, method, codes };
-    let error = failure(&refusal, &redactor);
+    // What the status alone says still counts.
+    let by_status = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let error = if is_twice && !by_status {
+        malformed(format!("the error answer ({status}) has two members error"))
+    } else {
+        failure(&refusal, &redactor)
+    };
     let wait = retry_after(headers, server_time(headers, wall));
     match wait.and_then(|wait| now.checked_add(wait)) {
         Some(at) => error.with_retry_at(at),

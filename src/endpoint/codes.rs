@@ -78,6 +78,10 @@ const TABLE: &[(&str, ErrorKind)] = &[
     ("refresh_token_expired", ErrorKind::InvalidGrant),
     ("token_expired", ErrorKind::InvalidGrant),
     ("token_revoked", ErrorKind::InvalidGrant),
+    // Ory, and others
+    ("token_inactive", ErrorKind::InvalidGrant),
+    // RFC 8628 §3.5: a device code; elsewhere a refresh token
+    ("expired_token", ErrorKind::InvalidGrant),
     // OpenID Connect Core §3.1.2.6, which Entra sends from its token endpoint too: only the user
     // can go on
     ("interaction_required", ErrorKind::InvalidGrant),
@@ -93,6 +97,7 @@ const TABLE: &[(&str, ErrorKind)] = &[
     ("bad_client_secret", ErrorKind::InvalidClient),
     ("deleted_client", ErrorKind::InvalidClient),
     ("disabled_client", ErrorKind::InvalidClient),
+    ("invalid_client_credentials", ErrorKind::InvalidClient),
     // Slack, Google
     ("service_unavailable", ErrorKind::Server),
     ("internal_error", ErrorKind::Server),

@@ -135,6 +135,13 @@ fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
         _ if status.is_server_error() => ErrorKind::Server,
         // Auth0 says so to a wrong secret; RFC 6749 §5.2 has 401 for refused clients only.
         Some("access_denied") if status == StatusCode::UNAUTHORIZED => ErrorKind::InvalidClient,
+        // Spring and UAA say so to a wrong secret, and to a refresh token that is dead.
+        Some(code) if status == StatusCode::UNAUTHORIZED && is(code, "unauthorized") => {
+            ErrorKind::InvalidClient
+        }
+        Some(code) if status == StatusCode::UNAUTHORIZED && is(code, "invalid_token") => {
+            ErrorKind::InvalidGrant
+        }
         Some(_) => ErrorKind::Denied,
         None => match status {
             // A proxy's or firewall's page, not the authorization server's word.
@@ -154,6 +161,10 @@ fn kind(refusal: &Refusal<'_>, said: &Said<'_>) -> ErrorKind {
             _ => ErrorKind::Denied,
         },
     }
+}
+
+fn is(code: &str, known: &str) -> bool {
+    code.eq_ignore_ascii_case(known)
 }
 
 /// Whether an answer has a body that is not an error of an authorization server. An object without

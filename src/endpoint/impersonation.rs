@@ -15,7 +15,7 @@ use super::{
     redactor::Redactor,
     response::Rules,
     rfc3339::parse_rfc3339,
-    seconds::{duration, until},
+    seconds::{duration, time_left},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -118,12 +118,12 @@ impl Impersonation {
         let expiry = expiry
             .ok_or_else(|| malformed("the impersonation's answer has no expireTime of RFC 3339"))?;
         let (sent_at, wall) = reading.sent;
-        let left = until(expiry.as_secs_f64(), server_time(answer.headers(), wall));
-        let lifetime = duration(left, self.rules.max_lifetime);
-        Ok(token
-            .with_time_left(lifetime)
-            .with_scopes(reading.requested.clone())
-            .with_sent_at(sent_at))
+        let left = time_left(expiry.as_secs_f64(), server_time(answer.headers(), wall));
+        let token = token.with_scopes(reading.requested.clone()).with_sent_at(sent_at);
+        Ok(match left {
+            Some(left) => token.with_time_left(duration(left, self.rules.max_lifetime)),
+            None => token,
+        })
     }
 }
 

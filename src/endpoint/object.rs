@@ -1,11 +1,10 @@
 use std::fmt;
 
 use http::{HeaderMap, header::CONTENT_TYPE};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::{
-    http::{BrokenJson, MOST_VALUES, Member, each_member, from_json},
+    http::{Answer, BrokenJson, MOST_VALUES, Member, body_limit, from_json, is_too_much},
     secret::Members,
 };
 
@@ -30,15 +29,28 @@ pub(crate) enum NotAnObject {
     Other,
 }
 
+/// Reads the body of an answer: see [`object`].
+pub(crate) fn object_of(answer: &Answer) -> Result<Object, NotAnObject> {
+    object(answer.headers(), answer.body(), body_limit(answer))
+}
+
 /// Reads a body by what it is, and by its content type only where that decides.
 ///
 /// A JSON object is taken whatever its label: gateways label it `text/html`, `text/plain` or
 /// `text/javascript`. A form has no mark of its own, so it needs its label or `text/plain`; a page
 /// that happens to contain `access_token=` is not a form.
-pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnObject> {
+///
+/// `limit` is the size that the body might have: its values take at most twice that.
+pub(crate) fn object(
+    headers: &HeaderMap,
+    body: &[u8],
+    limit: usize,
+) -> Result<Object, NotAnObject> {
     let body = without_mark(body);
     if body.first() == Some(&b'{') {
-        return from_json(body).map_err(|BrokenJson { line, column, is_too_large }| {
+        let mut object = Object::default();
+        let outcome = from_json(body, limit, |member| object.add(member));
+        return outcome.map(|()| object).map_err(|BrokenJson { line, column, is_too_large }| {
             if is_too_large { NotAnObject::TooLarge } else { NotAnObject::Json { line, column } }
         });
     }
@@ -50,7 +62,10 @@ pub(crate) fn object(headers: &HeaderMap, body: &[u8]) -> Result<Object, NotAnOb
     if !plain_or_form || !looks_like_a_form(body) {
         return Err(NotAnObject::Other);
     }
-    if count_of_pairs(body) > MOST_VALUES { Err(NotAnObject::TooLarge) } else { Ok(form(body)) }
+    if is_too_much(count_of_pairs(body), body.len(), limit) {
+        return Err(NotAnObject::TooLarge);
+    }
+    Ok(form(body))
 }
 
 /// Returns the media type in lower case, without parameters. What stands in those does not matter.
@@ -83,24 +98,20 @@ fn count_of_pairs(form: &[u8]) -> usize {
 }
 
 impl Object {
+    /// Adds a member of a JSON object.
+    pub(super) fn add(&mut self, Member { name, value, repeats_within }: Member) {
+        self.insert(name, value);
+        self.repeats |= repeats_within;
+    }
+
     /// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
     fn insert(&mut self, name: String, value: Value) {
         let known = PROTOCOL_MEMBERS.iter().find(|known| **known == name).copied();
         if !self.members.insert(name, value) {
-            self.repeated = self.repeated.or(known);
+            // Of several, the one that decides most.
+            self.repeated = known.filter(|name| *name == "error").or(self.repeated).or(known);
             self.repeats = true;
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Self::default();
-        each_member(deserializer, |Member { name, value, repeats_within }| {
-            object.insert(name, value);
-            object.repeats |= repeats_within;
-        })?;
-        Ok(object)
     }
 }
 
@@ -110,7 +121,10 @@ impl fmt::Display for NotAnObject {
             Self::Json { line, column } => {
                 write!(f, "its JSON is broken at line {line} column {column}")
             }
-            Self::TooLarge => write!(f, "it has more than {MOST_VALUES} values"),
+            Self::TooLarge => write!(
+                f,
+                "it has more than {MOST_VALUES} values, or takes more memory than answers may"
+            ),
             Self::Other => f.write_str("it is not a JSON object"),
         }
     }
@@ -142,12 +156,14 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: usize = 1024 * 1024;
+
     fn read(content_type: &str, body: &[u8]) -> Result<Object, NotAnObject> {
         let mut headers = HeaderMap::new();
         if !content_type.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
         }
-        object(&headers, body)
+        object(&headers, body, LIMIT)
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub(crate) fn written_token(
             .map_err(|_| malformed("it is not UTF-8".to_owned()))?;
         return TokenSet::bearer(token);
     }
-    let mut object =
-        object(&HeaderMap::new(), text).map_err(|problem| malformed(problem.to_string()))?;
+    let mut object = object(&HeaderMap::new(), text, MOST_BYTES)
+        .map_err(|problem| malformed(problem.to_string()))?;
     if is_failure(&object.members) {
         return Err(Error::new(ErrorKind::Denied, "it is an error, not a token"));
     }
@@ -51,3 +51,6 @@ pub(crate) fn written_token(
         None => token,
     })
 }
+
+/// The most that is read of a token that is written somewhere.
+const MOST_BYTES: usize = 64 * 1024;

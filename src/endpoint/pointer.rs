@@ -1,13 +1,14 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{
         DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
     },
 };
 
 use super::object::{Object, without_mark};
+use crate::http::each_member;
 
 /// Where in an answer the object stands that holds the token: a JSON pointer ([RFC 6901]).
 ///
@@ -21,10 +22,16 @@ impl Pointer {
         text.strip_prefix('/')?.split('/').map(unescaped).collect::<Option<_>>().map(Self)
     }
 
+    /// The names that lead to this place.
+    pub(super) fn names(&self) -> &[String] {
+        &self.0
+    }
+
     /// The object at this place; `None` if there is none, or if what leads there stands twice.
-    pub(crate) fn object(&self, body: &[u8]) -> Option<Object> {
+    /// `limit` is the size that the body might have.
+    pub(crate) fn object(&self, body: &[u8], limit: usize) -> Option<Object> {
         let mut parser = serde_json::Deserializer::from_slice(without_mark(body));
-        let found = Seek(&self.0).deserialize(&mut parser).ok()?;
+        let found = Seek { names: &self.0, limit }.deserialize(&mut parser).ok()?;
         parser.end().ok().and(found)
     }
 }
@@ -45,7 +52,10 @@ fn unescaped(name: &str) -> Option<String> {
 }
 
 /// Looks for the object behind these names, and reads nothing else.
-struct Seek<'a>(&'a [String]);
+struct Seek<'a> {
+    names: &'a [String],
+    limit: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Seek<'_> {
     type Value = Option<Object>;
@@ -88,13 +98,16 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Some((name, rest)) = self.0.split_first() else {
-            return Object::deserialize(MapAccessDeserializer::new(map)).map(Some);
+        let Some((name, rest)) = self.names.split_first() else {
+            let mut object = Object::default();
+            let map = MapAccessDeserializer::new(map);
+            return each_member(map, self.limit, |member| object.add(member))
+                .map(|()| Some(object));
         };
         let mut found = Found::default();
         while let Some(key) = map.next_key::<String>()? {
             if key == *name {
-                found.add(map.next_value_seed(Seek(rest))?);
+                found.add(map.next_value_seed(Seek { names: rest, ..self })?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -103,14 +116,16 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
-        let Some((index, rest)) = self.0.split_first() else {
+        let Some((index, rest)) = self.names.split_first() else {
             while values.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(None);
         };
         let mut found = Found::default();
         for at in 0_usize.. {
             if at.to_string() == *index {
-                let Some(object) = values.next_element_seed(Seek(rest))? else { break };
+                let Some(object) = values.next_element_seed(Seek { names: rest, ..self })? else {
+                    break;
+                };
                 found.add(object);
             } else if values.next_element::<IgnoredAny>()?.is_none() {
                 break;
@@ -144,8 +159,10 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: usize = 1024 * 1024;
+
     fn token(pointer: &str, body: &str) -> Option<String> {
-        let object = Pointer::parse(pointer).unwrap().object(body.as_bytes())?;
+        let object = Pointer::parse(pointer).unwrap().object(body.as_bytes(), LIMIT)?;
         Some(object.members.get("access_token")?.as_str()?.to_owned())
     }
 
@@ -182,7 +199,8 @@ mod tests {
         assert_eq!(token("/a", &format!(r#"{{"a":{object},"a":{object}}}"#)), None);
         assert_eq!(token("/a", &format!(r#"{{"a":{object},"a":null}}"#)), None);
         let twice = Pointer::parse("/a").unwrap();
-        let twice = twice.object(br#"{"a":{"access_token":"t","access_token":"u"}}"#).unwrap();
+        let twice =
+            twice.object(br#"{"a":{"access_token":"t","access_token":"u"}}"#, LIMIT).unwrap();
         assert_eq!(twice.repeated, Some("access_token"));
     }
 
@@ -200,7 +218,7 @@ mod tests {
         #[test]
         fn f10_no_bytes_make_the_reader_panic(pointer in "(/[a~01]{0,3}){1,3}", body: Vec<u8>) {
             if let Some(pointer) = Pointer::parse(&pointer) {
-                let _ = pointer.object(&body);
+                let _ = pointer.object(&body, LIMIT);
             }
         }
 
@@ -211,7 +229,7 @@ mod tests {
         ) {
             let value: serde_json::Value = serde_json::from_str(&body).unwrap();
             let expected = value.pointer(&pointer).is_some_and(serde_json::Value::is_object);
-            let found = Pointer::parse(&pointer).unwrap().object(body.as_bytes());
+            let found = Pointer::parse(&pointer).unwrap().object(body.as_bytes(), LIMIT);
             prop_assert_eq!(found.is_some(), expected);
         }
     }

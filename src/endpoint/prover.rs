@@ -67,8 +67,10 @@ impl<'a> Prover<'a> {
         // The same one again teaches nothing: it was in the proof that was refused.
         let learned = self.server.learn(headers) && self.server.known_nonce() != self.known;
         match error.and_then(Error::oauth).and_then(|oauth| oauth.code.as_deref()) {
-            Some("use_dpop_nonce") => learned,
-            Some("invalid_dpop_proof") => self.server.correct_clock(headers, now),
+            Some(code) if code.eq_ignore_ascii_case("use_dpop_nonce") => learned,
+            Some(code) if code.eq_ignore_ascii_case("invalid_dpop_proof") => {
+                self.server.correct_clock(headers, now)
+            }
             _ => false,
         }
     }

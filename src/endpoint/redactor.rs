@@ -5,6 +5,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use serde_json::Value;
 
+use super::disguise::{BETWEEN, Undisguised};
 use crate::{
     error::LONGEST_TEXT,
     http::form_encoded,
@@ -20,7 +21,7 @@ pub(crate) struct Redactor {
 }
 
 impl Redactor {
-    /// Looks for these values, as they are and as they stand in a form.
+    /// Looks for these values, as they are and in any usual encoding.
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut forms = Vec::new();
         for secret in secrets {
@@ -33,7 +34,7 @@ impl Redactor {
         Self { secrets: forms, of_answer: 0 }
     }
 
-    /// Looks for this value too, as it is.
+    /// Looks for this value too.
     pub(crate) fn and(mut self, secret: &Secret) -> Self {
         self.add(secret.expose());
         self
@@ -72,6 +73,9 @@ impl Redactor {
     /// The matcher knows the first bytes of each secret only, so that its size does not depend on the
     /// answer. A match reaches as far as the text agrees with the secret. The text that is looked at
     /// is longer than what is shown, by as much as the matcher needs to see.
+    ///
+    /// A secret that is there in another encoding hides the whole text: where it stands cannot be
+    /// said.
     pub(crate) fn clean(&self, text: &str) -> String {
         if self.of_answer > MOST_TOKENS {
             // No server sends so many: this answer was made to hurt, and nothing of it is shown.
@@ -79,9 +83,12 @@ impl Redactor {
         }
         let shown = floor(text, LONGEST_TEXT);
         let Some(hidden) = self.find(text, shown) else { return REDACTED.to_owned() };
+        if self.is_disguised_in(text, &hidden) {
+            return REDACTED.to_owned();
+        }
         let mut out = String::with_capacity(shown);
         let mut at = 0;
-        for range in hidden {
+        for range in hidden.into_iter().filter(|range| range.start < shown) {
             out.push_str(text.get(at..range.start).unwrap_or_default());
             out.push_str(REDACTED);
             at = range.end;
@@ -93,7 +100,24 @@ impl Redactor {
         out
     }
 
-    /// Finds where secrets stand in the text that is shown: in order, and apart. `None` if that
+    /// Whether a secret is in what is left of the text, in another encoding.
+    fn is_disguised_in(&self, text: &str, hidden: &[Range<usize>]) -> bool {
+        let seen = floor(text, LONGEST_TEXT + PREFIX);
+        let (mut left, mut at) = (Vec::with_capacity(seen), 0);
+        for range in hidden {
+            left.extend(text.get(at..range.start).unwrap_or_default().as_bytes());
+            left.push(BETWEEN);
+            at = range.end;
+        }
+        left.extend(text.get(at..seen).unwrap_or_default().as_bytes());
+        if left.is_empty() || self.secrets.is_empty() {
+            return false;
+        }
+        let undisguised = Undisguised::of(&left);
+        self.secrets.iter().any(|secret| undisguised.repeats(secret.expose()))
+    }
+
+    /// Finds where secrets stand in the text that is looked at: in order, and apart. `None` if that
     /// cannot be said.
     fn find(&self, text: &str, shown: usize) -> Option<Vec<Range<usize>>> {
         if self.secrets.is_empty() || shown == 0 {
@@ -107,9 +131,6 @@ impl Redactor {
             .ok()?;
         let mut hidden: Vec<Range<usize>> = Vec::new();
         for found in matcher.find_overlapping_iter(seen) {
-            if found.start() >= shown {
-                continue;
-            }
             let covered = hidden.last().map_or(0, |last| last.end);
             let end = if covered >= shown {
                 found.end()
@@ -180,6 +201,17 @@ mod tests {
             assert_eq!(redactor.clean(&format!("bad {sent}!")), "bad [redacted]!");
         }
         assert_eq!(Redactor::new([&Secret::from("")]).clean("text"), "text");
+    }
+
+    #[test]
+    fn f57_a_secret_in_another_encoding_hides_the_whole_text() {
+        let redactor = Redactor::new([&Secret::from("Zx+9/tq8Lk3fA==")]);
+        for sent in
+            ["Zx%2b9%2ftq8Lk3fA%3d%3d", "Zx&#x2B;9/tq8Lk3fA==", "Y2xpOlp4KzkvdHE4TGszZkE9PQ=="]
+        {
+            assert_eq!(redactor.clean(&format!("bad {sent}!")), REDACTED);
+        }
+        assert_eq!(redactor.clean("100%25 of Zx+9/tq8Lk3fA=="), "100%25 of [redacted]");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     pointer::Pointer,
     redactor::Redactor,
     scope,
-    seconds::{FIRST_INSTANT, Seconds, duration, until},
+    seconds::{Seconds, duration, time_left, time_stated, until},
 };
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
@@ -205,24 +205,27 @@ fn check_type(
     }
 }
 
-/// How long the token lives, counted from when it was asked for. An `expires_in` of zero or less says
-/// nothing: servers that send it mean a token that does not expire, or do not know.
+/// Reads how long the token lives, counted from when it was asked for. `None` if the answer does not
+/// say.
 ///
-/// `ext_expires_in` is not looked at: it is how long a client may go on in an outage of the
-/// authorization server, and the API has to agree to it.
+/// An `expires_in` of zero or less and an instant that has passed say nothing: servers that send them
+/// mean a token that does not expire, or have a wrong clock. A token that really has expired gets a
+/// 401, which renews it; a lifetime of zero would be an outage.
+///
+/// `ext_expires_in` is not read: it is how long a client may continue in an outage of the authorization
+/// server, and the API has to agree to it.
 pub(super) fn lifetime(
     members: &Members,
     rules: &Rules,
     now: SystemTime,
 ) -> Result<Option<Duration>, Error> {
     let expires_in = number(members, "expires_in", rules, Seconds::read)?;
-    let seconds = match expires_in.filter(|seconds| *seconds > 0.0) {
-        Some(seconds) => Some(seconds),
-        None => number(members, "expires_on", rules, Seconds::read_instant)?,
+    let left = match expires_in.filter(|seconds| *seconds > 0.0) {
+        Some(seconds) => time_stated(seconds, now),
+        None => number(members, "expires_on", rules, Seconds::read_instant)?
+            .and_then(|instant| time_left(instant, now)),
     };
-    // Some servers put an instant into `expires_in`, others seconds from now into `expires_on`.
-    let from_now = |seconds| if seconds < FIRST_INSTANT { seconds } else { until(seconds, now) };
-    Ok(seconds.map(|seconds| duration(from_now(seconds), rules.max_lifetime)))
+    Ok(left.map(|left| duration(left, rules.max_lifetime)))
 }
 
 /// A hint, so it is worth nothing if it is not within the token's life.

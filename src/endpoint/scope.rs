@@ -47,7 +47,7 @@ fn add(scopes: &mut Scopes, text: &str, requested: &Scopes) {
 }
 
 /// How many scopes of an answer are read: each takes twenty times its own size in memory.
-pub(crate) const MOST_SCOPES: usize = 10_000;
+pub(crate) const MOST_SCOPES: usize = 2_000;
 
 #[cfg(test)]
 mod tests {

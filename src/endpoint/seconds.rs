@@ -50,8 +50,25 @@ pub(super) fn until(instant: f64, now: SystemTime) -> f64 {
     instant - now.as_secs_f64()
 }
 
+/// Reads a member that is for a number of seconds. Some servers write an instant there: a number that
+/// lies near now as one, which no lifetime does. `None` if that instant has passed.
+pub(super) fn time_stated(seconds: f64, now: SystemTime) -> Option<f64> {
+    let left = until(seconds, now);
+    let is_instant = (-DAY..=TEN_YEARS).contains(&left);
+    Some(if is_instant { left } else { seconds }).filter(|left| *left > 0.0)
+}
+
+/// Reads a member that is for an instant. Some servers write a number of seconds from now there.
+/// `None` if the instant has passed.
+pub(super) fn time_left(instant: f64, now: SystemTime) -> Option<f64> {
+    let left = if instant < FIRST_INSTANT { instant } else { until(instant, now) };
+    Some(left).filter(|left| *left > 0.0)
+}
+
 /// 2001-01-01. An "instant" before it is a number of seconds from now.
-pub(super) const FIRST_INSTANT: f64 = 978_307_200.0;
+const FIRST_INSTANT: f64 = 978_307_200.0;
+const DAY: f64 = 86_400.0;
+const TEN_YEARS: f64 = 3_653.0 * DAY;
 
 /// `parse` alone would also take `inf` and `nan`.
 fn numeric(text: &str) -> Option<f64> {

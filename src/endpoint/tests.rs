@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Reading, UnusableAnswer, read},
     codes::ErrorCodes,
+    pointer::Pointer,
     redactor::Redactor,
     response::{Accepted, Rules},
 };

@@ -25,7 +25,8 @@ pub enum ErrorKind {
     /// The authorization server refuses with any other OAuth error code, or a bare 4xx.
     Denied,
     /// The answer was not a token response: too large, not JSON, members missing or repeated. A new
-    /// refresh token in it is kept all the same.
+    /// refresh token in it is kept all the same, unless it is itself broken or the answer is larger
+    /// than allowed, so that it was not read to its end.
     MalformedResponse,
     /// The answer held a token that cannot be used: an unknown token type, or characters that do
     /// not belong in a header. A new refresh token in it is kept all the same.

@@ -160,7 +160,8 @@ impl<G> GrantBuilder<G> {
     }
 
     /// Sets how large an answer may be, after decompression. Default: 1 MiB. One with more than
-    /// 10,000 JSON values is refused whatever its size.
+    /// 10,000 JSON values, or whose values take more than twice the limit in memory, is refused
+    /// whatever its size.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.common.settings.body_limit = bytes;

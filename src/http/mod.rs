@@ -20,7 +20,7 @@ pub(crate) use endpoint::{Endpoint, is_loopback, shown_url};
 pub(crate) use form::{
     encoded_bound, form_encoded, push_form_encoded, push_percent_encoded, wiped_string,
 };
-pub(crate) use json::{BrokenJson, MOST_VALUES, Member, each_member, from_json};
+pub(crate) use json::{BrokenJson, MOST_VALUES, Member, each_member, from_json, is_too_much};
 #[cfg(feature = "reqwest")]
 pub(crate) use message::of_url;
 pub use message::{Authority, HttpRequest, HttpResponse, Target};
@@ -31,4 +31,4 @@ pub(crate) use mtls::{Identity, bind};
 pub(crate) use retry_after::{date, retry_after, server_time};
 pub(crate) use screen::screen_host;
 pub use transport::Transport;
-pub(crate) use transport::{Answer, Limits};
+pub(crate) use transport::{Answer, Limits, body_limit};

@@ -154,12 +154,23 @@ where
     }
 }
 
+/// The size that an answer might have had. What is made of it may take a multiple of that.
+pub(crate) fn body_limit(answer: &Answer) -> usize {
+    answer.extensions().get().map_or(MIB, |BodyLimit(limit)| *limit)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BodyLimit(usize);
+
+const MIB: usize = 1024 * 1024;
+
 pub(super) async fn read<R>(response: http::Response<R>, cap: usize) -> Result<Answer, Error>
 where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.insert(BodyLimit(cap));
     check_encoding(&parts.headers, parts.status)?;
     let body = Limited::new(body, cap).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {

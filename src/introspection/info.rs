@@ -136,14 +136,13 @@ impl fmt::Debug for TokenInfo {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::endpoint::object;
+    use crate::endpoint::object_of;
 
     fn read(body: &str) -> Result<TokenInfo, Error> {
-        TokenInfo::read(object(&HeaderMap::new(), body.as_bytes()))
+        TokenInfo::read(object_of(&http::Response::new(body.to_owned().into())))
     }
 
     #[test]
@@ -200,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn rev_02_no_bytes_make_the_reader_panic(body: Vec<u8>) {
-            let _ = TokenInfo::read(object(&HeaderMap::new(), &body));
+            let _ = TokenInfo::read(object_of(&http::Response::new(body.into())));
         }
     }
 }

@@ -12,7 +12,7 @@ pub use crate::endpoint::EndpointBuilder;
 use crate::{
     client_auth::ClientAuth,
     discovery::{EndpointKind, EndpointSource},
-    endpoint::{Caller, Exchanged, Form, object, refusal, unexpected},
+    endpoint::{Caller, Exchanged, Form, object_of, refusal, unexpected},
     error::{ConfigError, Error},
     secret::Secret,
 };
@@ -82,7 +82,7 @@ fn read(exchanged: &Exchanged<'_>) -> Result<TokenInfo, Error> {
     if !status.is_success() {
         return Err(unexpected("introspection endpoint", status));
     }
-    TokenInfo::read(object(exchanged.answer.headers(), exchanged.answer.body()))
+    TokenInfo::read(object_of(exchanged.answer))
 }
 
 impl fmt::Debug for Introspection {

@@ -91,6 +91,7 @@ impl Record {
             put("expires_at_ms", expires_at.map(milliseconds_of).into());
             put("lifetime_ms", set.lifetime().map(milliseconds).into());
             put("refresh_in_ms", set.refresh_in().map(milliseconds).into());
+            put("usable_in_ms", set.usable_in().map(milliseconds).into());
             put("members", set.members().to_value());
             put("needs_certificate", (*needs_certificate).into());
         }
@@ -156,6 +157,9 @@ impl Record {
             }
             if let Some(refresh_in) = duration("refresh_in_ms") {
                 set = set.with_refresh_in(refresh_in);
+            }
+            if let Some(usable_in) = duration("usable_in_ms") {
+                set = set.with_usable_in(usable_in);
             }
             if let Some(others) = members.take("members").and_then(Members::from_value) {
                 set = set.with_members(others);
@@ -273,7 +277,9 @@ impl Tokens {
         // The machine has not been up for as long.
         let refresh_in = set.refresh_in().map(|hint| hint.saturating_sub(age));
         let left = set.lifetime().map(|lifetime| lifetime.saturating_sub(age));
+        let usable_in = set.usable_in().map(|usable_in| usable_in.saturating_sub(age));
         let set = set.with_sent_at(instant);
+        let set = usable_in.into_iter().fold(set, TokenSet::with_usable_in);
         let set = left.into_iter().fold(set, TokenSet::with_time_left);
         refresh_in.into_iter().fold(set, TokenSet::with_refresh_in)
     }

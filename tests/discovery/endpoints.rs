@@ -44,7 +44,15 @@ async fn f91_dsc_01_whatever_is_no_metadata_leads_to_the_next_place() {
     internet.put(OPENID, metadata(&json!({})));
     internet.put(TOKEN, granted());
     let statuses = [400, 401, 403, 404, 405, 410, 301, 302, 307, 204, 206];
-    let pages = ["<html>not here</html>", "", "[]", "null", "{}", r#"{"error":"not_found"}"#];
+    let pages = [
+        "<html>not here</html>",
+        "",
+        "[]",
+        "null",
+        "{}",
+        r#"{"error":"not_found"}"#,
+        r#"{"issuer":null}"#,
+    ];
     let pages = pages.map(|page| reply(200, page));
     for first in statuses.map(|status| reply(status, "")).into_iter().chain(pages) {
         internet.put(METADATA, first.clone());
@@ -91,6 +99,22 @@ async fn f91_dsc_01_the_error_names_every_place_what_it_answered_and_the_setting
     let second = format!("{OPENID} answered with no JSON object");
     for part in [&*first, &*second, "metadata_url()"] {
         assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    // Also where the last place, and not the first, ends the search.
+    let foreign = metadata(&json!({ "issuer": "https://other.example" }));
+    for (last, kind) in [
+        (reply(503, ""), ErrorKind::Server),
+        (reply(408, ""), ErrorKind::Timeout),
+        (foreign, ErrorKind::Discovery),
+        (None, ErrorKind::Transport),
+    ] {
+        internet.put(OPENID, last);
+        let error = fetch(&source(internet.discovery())).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let text = error.to_string();
+        for part in [&*first, OPENID, "metadata_url()"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
     }
     let long = format!("https://idp.example/{}", "x".repeat(4000));
     let discovery = Discovery::issuer(long).transport(internet.transport());

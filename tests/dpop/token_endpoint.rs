@@ -116,7 +116,8 @@ async fn f90_each_challenge_that_teaches_something_is_answered_up_to_three_reque
     // Two nonces, one after the other.
     let server = Server::new(|seen, before| match seen.claim("nonce") {
         None => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n1")]),
-        Some("n1") => refusal(400, "use_dpop_nonce", &[("dpop-nonce", "n2")]),
+        // The case of a code does not count.
+        Some("n1") => refusal(400, "USE_DPOP_NONCE", &[("dpop-nonce", "n2")]),
         _ => token(before, &[]),
     });
     client_credentials(&server, &key()).fetch(FetchContext::first()).await.unwrap();

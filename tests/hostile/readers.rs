@@ -12,7 +12,10 @@ use tower_oauth::{
     TokenHandle, TokenSet, TokenSource, Transport,
 };
 
-use crate::{cost::check, shapes::SHAPES};
+use crate::{
+    cost::{check, check_up_to},
+    shapes::SHAPES,
+};
 
 const URL: &str = "https://idp.example/token";
 
@@ -52,6 +55,23 @@ fn f86_an_answer_of_the_token_endpoint() {
                 .build();
             drop(run(source.unwrap().fetch(FetchContext::first())));
         });
+    }
+}
+
+#[test]
+fn f86_an_answer_of_another_largest_size() {
+    for cap in [64 * 1024, 256 * 1024, 4 * 1024 * 1024] {
+        for status in [200, 400] {
+            for (name, shape) in SHAPES {
+                check_up_to(cap, name, shape, &|body| {
+                    let source = ClientCredentials::builder(URL, client())
+                        .body_limit(cap)
+                        .transport(server(status, "application/json", body))
+                        .build();
+                    drop(run(source.unwrap().fetch(FetchContext::first())));
+                });
+            }
+        }
     }
 }
 

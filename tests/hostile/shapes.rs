@@ -34,6 +34,17 @@ pub(crate) const SHAPES: &[(&str, Shape)] = &[
     ("numbers", |size| filled(r#"{"a":["#, "0,", "0]}", size)),
     ("numbers in an error", |size| filled(r#"{"error":["#, "0,", "0]}", size)),
     ("empty objects", |size| filled(r#"{"a":["#, "{},", "{}]}", size)),
+    ("objects with a member", |size| filled(r#"{"a":["#, "{\"\":0},", "{}]}", size)),
+    ("objects within objects", |size| {
+        let piece = format!("{}0{},", "{\"\":".repeat(120), "}".repeat(120));
+        filled(r#"{"issuer":"https://idp.example","a":["#, &piece, "{}]}", size)
+    }),
+    ("few objects within objects", |size| {
+        let piece = format!("{}0{},", "{\"\":".repeat(120), "}".repeat(120));
+        let few = filled(r#"{"issuer":"https://idp.example","a":["#, &piece, "{}]", size / 32);
+        filled(std::str::from_utf8(&few).unwrap(), " ", "}", size)
+    }),
+    ("lists of one", |size| filled(r#"{"a":["#, "[0],", "[0]]}", size)),
     ("texts of a letter", |size| filled(r#"{"issuer":["#, "\"a\",", "\"a\"]}", size)),
     ("members", |size| numbered("{", |n| format!("\"{n:x}\":0,"), "\"z\":0}", size)),
     ("one member, again and again", |size| {

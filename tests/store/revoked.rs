@@ -110,14 +110,37 @@ async fn a_step_up_that_was_not_granted_does_not_end_the_session() {
     process.tokens.refresh().await.unwrap();
 }
 
-/// A server that says the session has ended is believed, whatever was asked for.
+/// The server refuses the request, which asks for more than the session has.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_refuses_a_step_up_for_good_ends_the_session() {
+async fn f08_a_step_up_that_the_server_refuses_does_not_end_the_session() {
+    let claims = StepUp::claims(r#"{"access_token":{"acr":null}}"#);
+    for code in ["invalid_grant", "consent_required", "interaction_required", "login_required"] {
+        for step_up in [wants("b"), claims.clone()] {
+            let (server, store) = (strict(), TestStore::new());
+            let initial = server.issue_refresh_token("cli");
+            let process = Process::start(refresh(&server, &*initial), &store);
+            let token = process.tokens.token().await.unwrap();
+            let before = store.record();
+            server.script(Reply::oauth_error(400, code));
+            let error = process.tokens.step_up(token.epoch(), step_up).await.unwrap_err();
+            assert_eq!(error.oauth().unwrap().code.as_deref(), Some(code));
+            assert_eq!(store.record().state(), RecordState::Clean);
+            assert_eq!(store.record().to_json().expose(), before.to_json().expose());
+            process.tokens.refresh().await.unwrap();
+        }
+    }
+}
+
+/// A refresh token that is dead is found out at the next renewal, which asks for no more.
+#[tokio::test(start_paused = true)]
+async fn f08_a_session_that_has_ended_is_found_out_by_the_next_renewal() {
     let (server, store) = (strict(), TestStore::new());
     let initial = server.issue_refresh_token("cli");
     let process = Process::start(refresh(&server, &*initial), &store);
     let token = process.tokens.token().await.unwrap();
-    server.script(Reply::oauth_error(400, "invalid_grant"));
+    server.always(Reply::oauth_error(400, "invalid_grant"));
     process.tokens.step_up(token.epoch(), wants("b")).await.unwrap_err();
+    assert_eq!(store.record().state(), RecordState::Clean);
+    process.tokens.refresh().await.unwrap_err();
     assert_eq!(store.record().state(), RecordState::Dead);
 }

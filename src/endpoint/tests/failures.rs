@@ -206,12 +206,150 @@ fn f87_what_is_wrong_with_the_rest_does_not_lose_the_refresh_token() {
     }
 }
 
+/// The refresh token that an answer leaves, and what kind of error it is.
+fn left(rules: &Rules, status: u16, body: impl Into<Vec<u8>>) -> (Option<String>, ErrorKind) {
+    let (none, answer) = (Scopes::default(), answer(status, JSON, body));
+    let unusable = read(&answer, &reading(rules, &none), || Redactor::new([])).unwrap_err();
+    let UnusableAnswer { error, refresh_token } = unusable;
+    assert!(!format!("{error} {error:?}").contains("R2"), "{error:?}");
+    (refresh_token.map(|token| token.expose().to_owned()), error.kind())
+}
+
+/// Faults in a member that means nothing.
+fn faults() -> [Vec<u8>; 8] {
+    let deep = format!("\"x\":{}{}", "[".repeat(140), "]".repeat(140));
+    let wide = format!("\"x\":[{}0]", "0,".repeat(10_000));
+    [
+        br#""x":"\ud83d""#.into(),
+        br#""x":1e400"#.into(),
+        br#""x":NaN"#.into(),
+        b"\"x\":\"a\nb\"".into(),
+        b"\"x\":\"\xE9\"".into(),
+        b"\"x\":1,".into(),
+        deep.into(),
+        wide.into(),
+    ]
+}
+
+#[test]
+fn f87_a_fault_in_a_member_that_means_nothing_does_not_cost_the_refresh_token() {
+    let at =
+        |pointer: Option<&str>| Rules { token_at: pointer.and_then(Pointer::parse), ..LENIENT };
+    for fault in faults() {
+        let tokens = r#"{"access_token":"t","token_type":"Bearer","refresh_token":"R2","#;
+        let body = [tokens.as_bytes(), &fault, b"}"].concat();
+        let expected = (Some("R2".to_owned()), ErrorKind::MalformedResponse);
+        assert_eq!(left(&LENIENT, 200, body.clone()), expected, "{fault:?}");
+        let within = [b"{\"a\":[", &*body, b"]}"].concat();
+        assert_eq!(left(&at(Some("/a/0")), 200, within), expected, "{fault:?}");
+    }
+    // Without a fault, where no object can be told.
+    let twice = r#"{"a":{"access_token":"t","refresh_token":"R2"},"a":1}"#;
+    assert_eq!(left(&at(Some("/a")), 200, twice).0.as_deref(), Some("R2"));
+}
+
+#[test]
+fn f87_an_error_beside_tokens_does_not_cost_the_refresh_token() {
+    let tokens = r#""access_token":"t","token_type":"Bearer","refresh_token":"R2"}"#;
+    for (status, error) in [
+        (302, ""),
+        (400, ""),
+        (500, ""),
+        (200, r#""error":"server_error","#),
+        (200, r#""ok":false,"#),
+        (400, r#""error":"invalid_request","#),
+    ] {
+        let (kept, _) = left(&LENIENT, status, format!("{{{error}{tokens}"));
+        assert_eq!(kept.as_deref(), Some("R2"), "{status} {error}");
+    }
+    // One that repeats what was sent to it has granted nothing.
+    for status in [302, 400, 500] {
+        let repeated = r#"{"grant_type":"refresh_token","refresh_token":"R2"}"#;
+        assert_eq!(left(&LENIENT, status, repeated).0, None, "{status}");
+    }
+}
+
+#[test]
+fn f89_an_error_code_counts_whatever_is_wrong_with_the_rest() {
+    for fault in faults() {
+        for status in [200, 400, 401] {
+            let body = [&br#"{"error":"invalid_grant","#[..], &fault, b"}"].concat();
+            assert_eq!(left(&LENIENT, status, body).1, ErrorKind::InvalidGrant, "{fault:?}");
+        }
+    }
+    let shown = r#"{"error":"R2","access_token":"t","refresh_token":"R2","x":1e400}"#;
+    assert_eq!(left(&LENIENT, 400, shown).1, ErrorKind::Denied);
+}
+
+#[test]
+fn f89_the_codes_of_spring_uaa_and_ory_are_known() {
+    for (status, code, kind) in [
+        (401, "unauthorized", ErrorKind::InvalidClient),
+        (401, "invalid_token", ErrorKind::InvalidGrant),
+        (400, "unauthorized", ErrorKind::Denied),
+        (401, "token_inactive", ErrorKind::InvalidGrant),
+        (400, "expired_token", ErrorKind::InvalidGrant),
+        (401, "invalid_client_credentials", ErrorKind::InvalidClient),
+    ] {
+        let error = error(status, JSON, &format!(r#"{{"error":"{code}"}}"#));
+        assert_eq!(error.kind(), kind, "{status} {code}");
+    }
+}
+
+#[test]
+fn f88_two_error_codes_decide_nothing() {
+    for (status, kind) in [
+        (200, ErrorKind::MalformedResponse),
+        (400, ErrorKind::MalformedResponse),
+        (401, ErrorKind::MalformedResponse),
+        (429, ErrorKind::Throttled),
+        (503, ErrorKind::Server),
+    ] {
+        for codes in [
+            r#""error":"invalid_grant","error":"server_error""#,
+            r#""scope":"a","scope":"b","error":"invalid_client","error":"invalid_client""#,
+        ] {
+            let error = error(status, JSON, &format!("{{{codes}}}"));
+            assert_eq!(error.kind(), kind, "{status} {codes}");
+        }
+    }
+}
+
+#[test]
+fn trs_12_an_error_is_found_where_the_token_would_stand_whatever_the_status() {
+    for (pointer, body) in [
+        ("/0", r#"[{"error":"invalid_grant"}]"#),
+        ("/data", r#"{"data":{"error":"invalid_grant"}}"#),
+        ("/data", r#"{"error":"invalid_grant"}"#),
+        ("/data", r#"{"error":"invalid_grant","data":{}}"#),
+        ("/data", r#"{"data":{"error":"invalid_grant","x":1e400}}"#),
+    ] {
+        let rules = Rules { token_at: Pointer::parse(pointer), ..LENIENT };
+        for status in [200, 400, 401] {
+            assert_eq!(left(&rules, status, body).1, ErrorKind::InvalidGrant, "{status} {body}");
+        }
+        assert_eq!(left(&rules, 500, "").1, ErrorKind::Server);
+        assert_eq!(left(&rules, 400, "").1, ErrorKind::InvalidRequest);
+    }
+}
+
 #[test]
 fn trs_05_an_expires_in_that_is_an_instant_is_read_as_one() {
     let lifetime =
         |value: u64| json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap().lifetime();
     assert_eq!(lifetime(NOW + 300), seconds(300));
     assert_eq!(lifetime(3600), seconds(3600));
+    // One that has passed is none.
+    assert_eq!(lifetime(NOW), None);
+    assert_eq!(lifetime(NOW - 3600), None);
+}
+
+#[test]
+fn trs_07_f69_a_very_long_lifetime_is_not_taken_for_an_instant() {
+    for value in [999_999_999, 1_500_000_000, NOW - 200_000, NOW + 400_000_000] {
+        let token = json(&bearer(&format!(r#","expires_in":{value}"#))).unwrap();
+        assert_eq!(token.lifetime(), Some(LENIENT.max_lifetime), "{value}");
+    }
 }
 
 #[test]

@@ -252,6 +252,7 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
             stored: rotates,
             ..self.cx.clone()
         };
+        let asks_for_more = self.wanted.asks_for_more_than(tokens.as_ref());
         fail_point("sending");
         // Not by `P` itself: a panic when its future is dropped would take the answer along.
         let fetch = DynTokenSource::fetch(&self.persisted.source, cx);
@@ -280,8 +281,10 @@ impl<'a, P: TokenSource, S: TokenStore> Renewal<'a, P, S> {
                 }
                 // A grant that refuses a step-up by itself has sent nothing.
                 let unsent = !self.cx.step_up.is_empty() && error.oauth().is_none();
+                // The server refuses a request that asked for more than the session has. If the
+                // refresh token is dead, the next renewal finds out.
                 let heard = match meaning(error.kind()) {
-                    Heard::InvalidGrant if unsent => Heard::Refused,
+                    Heard::InvalidGrant if unsent || asks_for_more => Heard::Refused,
                     heard => heard,
                 };
                 self.refusal = Some(error);
@@ -358,6 +361,14 @@ impl Wanted {
             was_unsaved: false,
             step_up: cx.step_up.clone(),
         }
+    }
+
+    /// Whether the request asks for scopes that these tokens do not have, or for claims.
+    fn asks_for_more_than(&self, tokens: Option<&Tokens>) -> bool {
+        let held = tokens.and_then(|tokens| tokens.set.scopes());
+        let wider = &self.step_up.scopes;
+        let has_all = wider.is_empty() || held.is_some_and(|held| wider.is_subset(held));
+        self.step_up.claims.is_some() || !has_all
     }
 
     pub(super) fn accepts(&self, tokens: &Tokens, now: std::time::SystemTime) -> bool {

@@ -43,6 +43,18 @@ fn a_record_survives_json() {
 }
 
 #[test]
+fn trs_08_not_before_is_stored_and_holds_for_who_adopts_the_token() {
+    let set = TokenSet::bearer("t").unwrap().with_lifetime(Duration::from_secs(100));
+    let set = set.with_usable_in(Duration::from_secs(40));
+    let stored = Record { tokens: Some(Tokens::new(set, at(1000))), ..record() };
+    let tokens = Record::from_json(stored.to_json().expose()).unwrap().tokens.unwrap();
+    let adopted = tokens.adopted(at(1010));
+    let usable_at = adopted.sent_at().unwrap() + adopted.usable_in().unwrap();
+    let left = usable_at.duration_since(tokio::time::Instant::now());
+    assert!(left > Duration::from_secs(29) && left <= Duration::from_secs(30), "{left:?}");
+}
+
+#[test]
 fn debug_shows_no_token() {
     let shown = format!("{:?}", record());
     assert!(!shown.contains("access") && !shown.contains("\"refresh"), "{shown}");
