@@ -21,7 +21,7 @@ use crate::{
     observe::{Event, Observer, Sink},
     refresh::Policy,
     source::TokenSource,
-    time::{Clock, SystemClock, timers},
+    time::{Clock, SystemClock, contained, timers},
 };
 
 /// Settings of a [`TokenPool`].
@@ -194,7 +194,7 @@ where
 
     /// Tells the time. Default: this machine's clocks.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = contained(clock);
         self
     }
 

@@ -6,11 +6,13 @@
 
 mod backoff;
 mod clock;
+mod contained;
 mod runtime;
 mod server_clock;
 
 pub(crate) use backoff::{full_jitter, spread};
 pub use clock::{Clock, Moment, SystemClock};
 pub(crate) use clock::{believed, instant_in};
+pub(crate) use contained::contained;
 pub(crate) use runtime::{NoTimers, timers};
 pub(crate) use server_clock::ServerClock;

@@ -135,8 +135,11 @@ mod tests {
         // It accepts connections, if nobody else does, and answers none.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = format!("http://{}", listener.local_addr().unwrap());
-        let key =
-            ClientKey { authority: authority.clone(), anywhere: true, runtime: Handle::current().id() };
+        let key = ClientKey {
+            authority: authority.clone(),
+            anywhere: true,
+            runtime: Handle::current().id(),
+        };
         (listener, Silent { client: client_for(key).unwrap(), authority })
     }
 

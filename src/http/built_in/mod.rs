@@ -176,3 +176,27 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Load balancers close after a minute what is idle; a request that meets that has to be repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hosts that a tenant's issuer adds are no reason for a client of its own.
+    #[tokio::test]
+    async fn f103_transports_that_trust_other_hosts_share_the_clients_of_the_rest() {
+        let built_in = |trusted: Option<&str>| BuiltIn {
+            trusted: trusted.map(|host| BTreeSet::from([host.to_owned()])),
+            held: Held::default(),
+        };
+        let (a, b) = (built_in(Some("a.example")), built_in(Some("b.example")));
+        let client = |of: &BuiltIn, host: &str| {
+            of.client(&format!("https://{host}/token").parse().unwrap()).unwrap()
+        };
+        let shared = client(&a, "idp.example");
+        assert!(Arc::ptr_eq(&shared, &client(&b, "idp.example")));
+        // One that may be anywhere, and one that may not, are two.
+        let anywhere = client(&a, "A.example.");
+        assert!(!Arc::ptr_eq(&anywhere, &client(&b, "a.example.")));
+        assert!(Arc::ptr_eq(&anywhere, &client(&built_in(None), "a.example.")));
+    }
+}

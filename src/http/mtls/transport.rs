@@ -103,11 +103,7 @@ impl MutualTls {
         Self { certificate, configure: Arc::new(configure), held: Arc::default() }
     }
 
-    fn client(
-        &self,
-        uri: &Uri,
-        identity: &Arc<Identity>,
-    ) -> Result<Arc<AuthorityClient>, Error> {
+    fn client(&self, uri: &Uri, identity: &Arc<Identity>) -> Result<Arc<AuthorityClient>, Error> {
         let key = ClientKey {
             authority: authority(uri)?,
             identity: Arc::downgrade(identity),
