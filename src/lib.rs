@@ -91,7 +91,7 @@
 //! | largest answer, after decompression | 1 MiB |
 //! | a request's wait for a token, and for the service below to be ready after it | 30 s together |
 //! | callers that may wait at once | 10 000 |
-//! | renewal | after 75 to 85 % of the lifetime, at most 1 h before its end |
+//! | renewal | after 75 to 85 % of the lifetime, at most 1 h before its end; earlier if it lives for less than 15 s |
 //! | expiry | 5 % of the lifetime before the real one, from 1 to 5 s |
 //! | lifetime of a token that came without one | 1 h |
 //! | pause after a failure that may pass | 0.5 s to 30 s, growing, with jitter |

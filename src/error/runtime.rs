@@ -51,12 +51,10 @@ impl Error {
         self
     }
 
-    /// The same error with an instant before which another attempt is in vain, unless it has a later
-    /// one, or the instant has passed.
+    /// The same error with the instant of the next attempt, unless that has passed.
     #[must_use]
     pub(crate) fn until(self, at: Instant) -> Self {
-        let later = at > Instant::now() && self.retry_at.is_none_or(|known| known < at);
-        if later { self.with_retry_at(at) } else { self }
+        if at > Instant::now() { self.with_retry_at(at) } else { self }
     }
 
     /// The same error for callers that would wait for a token: it fails them at once, since time

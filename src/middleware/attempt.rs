@@ -124,10 +124,8 @@ where
             }
             Next::StepUp(stepping_up) => {
                 tried.token = true;
-                match budget.spend(|deadline| stepping_up.ended(deadline)).await {
-                    Ok(()) => budget.spend(|deadline| tokens.newer(owner, epoch, deadline)).await,
-                    Err(error) => Err(error),
-                }
+                let stepped_up = |deadline| tokens.stepped_up(owner, stepping_up, epoch, deadline);
+                budget.spend(stepped_up).await
             }
             Next::Prove => {
                 tried.proof = true;

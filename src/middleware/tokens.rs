@@ -57,6 +57,15 @@ pub trait Tokens: Clone + Send + Sync + 'static {
     /// Asks for a token with more than the one of this epoch has; `None` if that would be in vain.
     fn ask_step_up(&self, owner: Self::Owner, epoch: u64, step_up: StepUp) -> Option<SteppingUp>;
 
+    /// Waits for a step-up that was asked for, and then for a token newer than this epoch.
+    fn stepped_up(
+        &self,
+        owner: Self::Owner,
+        stepping_up: SteppingUp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Token, Error>> + Send;
+
     /// Tells an event.
     fn emit(&self, owner: Self::Owner, event: &Event<'_>);
 
@@ -106,6 +115,16 @@ impl Tokens for TokenHandle {
 
     fn ask_step_up(&self, (): (), epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
         self.ask_step_up(epoch, step_up)
+    }
+
+    async fn stepped_up(
+        &self,
+        (): (),
+        stepping_up: SteppingUp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        self.stepped_up(stepping_up, epoch, deadline).await
     }
 
     fn emit(&self, (): (), event: &Event<'_>) {

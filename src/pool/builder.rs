@@ -141,13 +141,14 @@ where
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Setting`] for less than 5 s.
+    /// [`ConfigError::Setting`] for less than 10 s.
     pub fn max_margin(mut self, margin: Duration) -> Result<Self, ConfigError> {
         self.policy.set_max_margin(margin)?;
         Ok(self)
     }
 
-    /// How long one fetch may take in all. Default: 30 s.
+    /// Sets how long one fetch may take. Default: 30 s. A token that becomes usable only later
+    /// (`not_before`) is waited for beyond that, for 5 min at most.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.policy.fetch_timeout = timeout;
         self

@@ -175,7 +175,7 @@ impl TokenHandle {
                 Error::new(ErrorKind::Denied, message)
             }));
         };
-        self.shared.stepped_up(stepping_up, epoch, deadline).await.map(Token)
+        self.stepped_up(stepping_up, epoch, deadline).await
     }
 
     /// Ends the refresher. Requests fail from the moment it is awaited, with
@@ -238,6 +238,16 @@ impl TokenHandle {
     /// As [`step_up`](Self::step_up), without waiting.
     pub(crate) fn ask_step_up(&self, epoch: u64, step_up: StepUp) -> Option<SteppingUp> {
         self.shared.step_up(epoch, step_up)
+    }
+
+    /// Waits for a step-up that was asked for, and then for a token newer than this epoch.
+    pub(crate) async fn stepped_up(
+        &self,
+        stepping_up: SteppingUp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        self.shared.stepped_up(stepping_up, epoch, deadline).await.map(Token)
     }
 
     /// What time it is, a few milliseconds late at most.

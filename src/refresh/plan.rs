@@ -93,12 +93,27 @@ fn next_fetch(now: Moment, facts: &Facts) -> (FetchReason, Duration) {
 
 impl Held {
     /// Answers a jump of the wall clock with one early refresh, spread over a few seconds: the
-    /// machine may have slept, been restored, or been wrong about the time before. Returns whether
-    /// there was one.
-    pub(crate) fn notice_jump(&mut self, now: Moment, draw: f64) -> bool {
+    /// machine may have slept, been restored, or been wrong about the time before. If there was one for
+    /// a jump a short while ago, at boot time `renewed`, there is none: two programs may set the clock
+    /// to and fro. Returns whether there was a jump.
+    pub(crate) fn notice_jump(
+        &mut self,
+        now: Moment,
+        draw: f64,
+        renewed: &mut Option<Duration>,
+    ) -> bool {
         let jumped = jumped(self.baseline, now);
+        let recent = |at: Duration| now.boot.saturating_sub(at) < JUMP_QUIET;
+        if jumped && !renewed.is_some_and(recent) {
+            *renewed = Some(now.boot);
+            // In time, whatever the draw.
+            let longest = JUMP_SPREAD.min(self.expires.remaining(now) / 2);
+            let early = now.after(longest.mul_f64(draw));
+            if early.boot < self.refresh.boot {
+                self.refresh = early;
+            }
+        }
         if jumped {
-            self.refresh = now.after(JUMP_SPREAD.mul_f64(draw));
             self.baseline = now;
         }
         jumped
@@ -120,6 +135,9 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// How far a wall clock may drift, or be corrected, without meaning anything.
 const JUMP: Duration = Duration::from_secs(30);
+
+/// How far apart early renewals for jumps are at least.
+const JUMP_QUIET: Duration = Duration::from_secs(600);
 
 /// Over how long the refreshes after a jump are spread.
 pub(crate) const JUMP_SPREAD: Duration = Duration::from_secs(5);
@@ -248,14 +266,18 @@ mod tests {
         let mut held = held();
         held.expires = at(1000, 1000).after(secs(3595));
         held.refresh = at(1000, 1000).after(secs(3000));
-        held.notice_jump(at(1010, 700), 0.5);
+        let mut renewed = None;
+        held.notice_jump(at(1010, 700), 0.5, &mut renewed);
         let mut facts = facts(Some(held));
         // Within seconds, and only because of the jump.
         assert_eq!(plan(at(1010, 700), &facts), Plan::Sleep(JUMP_SPREAD / 2));
         assert_eq!(plan(at(1015, 705), &facts), Plan::Fetch(FetchReason::Due));
         // Noticed once: the next look changes nothing.
         let before = held.refresh;
-        held.notice_jump(at(1016, 706), 0.0);
+        held.notice_jump(at(1016, 706), 0.0, &mut renewed);
+        assert_eq!(held.refresh, before);
+        // Nor does another jump within ten minutes.
+        assert!(held.notice_jump(at(1100, 5000), 0.0, &mut renewed));
         assert_eq!(held.refresh, before);
         // Boot time still ends the token.
         facts.held = Some(held);
@@ -281,7 +303,7 @@ mod tests {
         ) {
             let now = at(boot, wall);
             let mut held = held();
-            held.notice_jump(now, draw);
+            held.notice_jump(now, draw, &mut None);
             let plan = plan(now, &facts(Some(held)));
             if boot >= 1095 || wall >= 1095 {
                 proptest::prop_assert_eq!(plan, Plan::Expire(1));

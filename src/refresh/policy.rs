@@ -95,20 +95,20 @@ impl Policy {
 
     /// Sets the longest margin, if a renewal can be made within it.
     pub(crate) fn set_max_margin(&mut self, margin: Duration) -> Result<(), ConfigError> {
-        if margin < MAX_FLIGHT {
+        if margin < MIN_MAX_MARGIN {
             return Err(ConfigError::Setting {
                 name: "max_margin",
                 value: format!("{margin:?}"),
-                reason: "a renewal takes time: the longest margin is at least 5 s",
+                reason: "a renewal takes time: the longest margin is at least 10 s",
             });
         }
-        self.max_margin = margin;
+        self.max_margin = margin.min(FOR_EVER);
         Ok(())
     }
 
     /// Plans the life of a token. `draw` is uniform in 0..1.
     pub(crate) fn schedule(&self, token: &TokenSet, begun: &Begun, draw: f64) -> Schedule {
-        let lifetime = token.lifetime().unwrap_or(self.default_lifetime);
+        let lifetime = token.lifetime().unwrap_or(self.default_lifetime).min(FOR_EVER);
         // RFC 6749 §5.1: "The lifetime in seconds of the access token", "from the time the response
         // was generated". That time is not known; the one when the request was sent is before it.
         let sent = token.sent_at().unwrap_or(begun.started);
@@ -137,12 +137,14 @@ impl Policy {
             lifetime
         };
         let before = |share: f64| lifetime.saturating_sub(base.mul_f64(share));
-        let (mut first, mut last) = (before(self.margin.end), before(self.margin.start));
-        if latest < last {
-            (first, last) = (first.min(latest.mul_f64(0.9)), latest);
+        let last = before(self.margin.start).min(latest);
+        let mut first = before(self.margin.end);
+        if first >= last && latest <= first {
+            // No room is left of the margin: a tenth, within the longest one.
+            first = last.mul_f64(0.9).max(lifetime.saturating_sub(self.max_margin)).min(last);
         }
         let point = match hint.filter(|hint| *hint < last) {
-            Some(hint) => spread(hint..last.min(hint + hint / 10), draw),
+            Some(hint) => spread(hint..last.min(hint.saturating_add(hint / 10)), draw),
             None => spread(first..last, draw),
         };
         point.max(MIN_INTERVAL)
@@ -179,9 +181,10 @@ impl Policy {
     }
 
     /// The shortest pause after an error that needs an operator, and after a request of the server
-    /// to wait, while a token is held.
+    /// to wait, while a token is held: a second, and less for tokens that live for less than 20 s.
     pub(crate) fn shortest_pause(&self, lifetime: Option<Duration>) -> Duration {
-        self.pace(lifetime) * 2
+        let pace = self.pace(lifetime);
+        if lifetime.is_some_and(|lifetime| lifetime < SHORT_LIFE) { pace / 2 } else { pace * 2 }
     }
 
     /// How long to wait after the `failures`th failure in a row that may pass by itself.
@@ -213,6 +216,10 @@ impl Policy {
 /// flooded.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A token that lives for less than this may have too little time left for a second attempt after a
+/// second.
+const SHORT_LIFE: Duration = Duration::from_secs(20);
+
 /// The shortest pace, for tokens that live for seconds.
 const MIN_PACE: Duration = Duration::from_millis(100);
 
@@ -221,6 +228,12 @@ const FLIGHT_SHARE: f64 = 0.05;
 
 /// The shortest time that a request is taken to be under way, if the token lives for long enough.
 const MIN_FLIGHT: Duration = Duration::from_secs(1);
+
+/// The least that the longest margin may be: the flight, and as much for the renewal.
+const MIN_MAX_MARGIN: Duration = Duration::from_secs(10);
+
+/// No token lives for longer.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The longest time that a request is taken to be under way.
 const MAX_FLIGHT: Duration = Duration::from_secs(5);
@@ -247,9 +260,9 @@ mod tests {
         }
         assert!(policy.set_margin(f64::NAN..0.1).is_err());
         assert_eq!(policy.margin, 0.5..0.999);
-        assert!(policy.set_max_margin(secs(3)).is_err());
-        policy.set_max_margin(secs(5)).unwrap();
-        assert_eq!(policy.max_margin, secs(5));
+        assert!(policy.set_max_margin(secs(9)).is_err());
+        policy.set_max_margin(secs(10)).unwrap();
+        assert_eq!(policy.max_margin, secs(10));
     }
 
     #[test]
@@ -268,7 +281,7 @@ mod tests {
         let mut policy = Policy::default();
         for margin in [0.05..0.05, 0.15..0.25, 0.9..0.99] {
             policy.set_margin(margin).unwrap();
-            for max_margin in [5, 60, 3600] {
+            for max_margin in [10, 60, 3600] {
                 policy.set_max_margin(secs(max_margin)).unwrap();
                 for lifetime in [1, 2, 3, 4, 5, 10, 20, 60, 300, 3600, 100 * 3600] {
                     let lifetime = secs(lifetime);
@@ -276,6 +289,8 @@ mod tests {
                         for draw in [0.0, 0.5, 1.0] {
                             let point = policy.refresh_after(lifetime, hint, draw);
                             let left = Policy::usable_for(lifetime).checked_sub(point);
+                            let early = hint.is_none() && lifetime - point > secs(max_margin);
+                            assert!(!early, "{lifetime:?} {draw}: {point:?}");
                             let least = (lifetime / 8).min(secs(1));
                             assert!(
                                 left.is_some_and(|left| left >= least) || point == MIN_INTERVAL,

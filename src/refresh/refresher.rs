@@ -91,6 +91,8 @@ struct Task<'a> {
     lifetime: Option<Duration>,
     facts: Facts,
     setbacks: Setbacks,
+    /// Boot time of the last early renewal for a jump of the wall clock.
+    renewed_for_jump: Option<Duration>,
     random: fastrand::Rng,
 }
 
@@ -119,6 +121,7 @@ impl<'a> Task<'a> {
             lifetime: None,
             facts,
             setbacks: Setbacks::default(),
+            renewed_for_jump: None,
             random: fastrand::Rng::new(),
         }
     }
@@ -155,7 +158,7 @@ impl<'a> Task<'a> {
             self.facts.step_up = self.shared.step_ups().is_wanted();
             let now = self.clock.now();
             if let Some(held) = &mut self.facts.held
-                && held.notice_jump(now, self.random.f64())
+                && held.notice_jump(now, self.random.f64(), &mut self.renewed_for_jump)
                 && let Some(entry) = self.shared.slot.peek()
             {
                 self.shared.slot.restamp(&entry);
@@ -276,7 +279,7 @@ impl<'a> Task<'a> {
         self.facts.missing = FetchReason::Expired;
         self.listening.pause();
         if self.shared.slot.take(epoch) {
-            self.shared.status.send_modify(|status| status.lose_token(State::Expired));
+            self.shared.tell(|status| status.lose_token(State::Expired));
             self.shared.sink.emit(&Event::Expired { epoch });
         }
     }
@@ -304,7 +307,7 @@ impl<'a> Task<'a> {
                 stored: false,
             },
         ));
-        self.shared.status.send_modify(|status| {
+        self.shared.tell(|status| {
             if status.state == State::Fresh {
                 status.state = State::Due;
             }
@@ -363,7 +366,7 @@ impl<'a> Task<'a> {
         self.facts.asked_until = None;
         self.lifetime = Some(lifetime);
         self.setbacks = Setbacks::default();
-        self.shared.status.send_modify(|status| {
+        let told = self.shared.tell(|status| {
             // It may have been refused, and taken out, since it was published.
             let in_service = self.shared.slot.peek().is_some_and(|entry| entry.epoch() == epoch);
             if in_service {
@@ -380,6 +383,9 @@ impl<'a> Task<'a> {
             status.failures = 0;
             status.error = None;
         });
+        if !told {
+            return;
+        }
         self.shared.sink.emit(&Event::Obtained {
             epoch,
             reason: begun.reason,
@@ -393,7 +399,7 @@ impl<'a> Task<'a> {
     fn refuse_step_up(&mut self, fetch: &Fetch, error: &Error) {
         let now = self.clock.now();
         let held = self.facts.held;
-        self.shared.status.send_modify(|status| {
+        self.shared.tell(|status| {
             if status.state == State::Due {
                 status.state = State::Fresh;
             }
@@ -430,7 +436,7 @@ impl<'a> Task<'a> {
         let failures = self.setbacks.count();
         let holds_token = !left.is_zero();
         let next = next_attempt(now, &self.facts).unwrap_or_default();
-        self.shared.status.send_modify(|status| {
+        let told = self.shared.tell(|status| {
             if !holds_token && error.fails_at_once() {
                 status.state = State::Failed;
             }
@@ -440,6 +446,9 @@ impl<'a> Task<'a> {
             status.error = Some(error.clone());
             status.next_attempt = Some(instant_in(next));
         });
+        if !told {
+            return;
+        }
         self.shared.sink.emit(&Event::Failed {
             reason: fetch.begun.reason,
             error,
@@ -454,6 +463,9 @@ impl<'a> Task<'a> {
     fn tell_next_attempt(&self, now: Moment) {
         let next = next_attempt(now, &self.facts).map(instant_in);
         self.shared.status.send_if_modified(|status| {
+            if status.state == State::Stopped {
+                return false;
+            }
             let close = |a: Instant, b: Instant| {
                 a.max(b).saturating_duration_since(a.min(b)) < Duration::from_millis(50)
             };

@@ -25,7 +25,7 @@ use crate::{
     observe::{Event, FetchReason, Sink, Wait},
     slot::{Entry, Slot, Validity},
     source::StepUp,
-    time::timers,
+    time::{instant_in, timers},
     token::TokenSet,
 };
 
@@ -104,7 +104,22 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let mut status = self.status.borrow().clone();
         status.correct(self.slot.newer_than(0).is_some());
+        if let Some(entry) = self.slot.peek() {
+            // Timers stand still while the machine sleeps.
+            status.expires_at = Some(instant_in(self.slot.time_left(&entry)));
+        }
         status
+    }
+
+    /// Tells what the refresher has done, unless it has ended: `false` then.
+    pub(super) fn tell(&self, what: impl FnOnce(&mut Status)) -> bool {
+        self.status.send_if_modified(|status| {
+            let goes_on = status.state != State::Stopped;
+            if goes_on {
+                what(status);
+            }
+            goes_on
+        })
     }
 
     /// Asks the refresher to do something.
@@ -218,6 +233,9 @@ impl Shared {
     /// the request had been refused with an older one.
     pub(super) fn accepted(&self, epoch: u64, refused: bool) {
         let mut inbox = self.inbox();
+        if inbox.closed {
+            return;
+        }
         let now = Instant::now();
         let Some(entry) = inbox.rejections.accepted(epoch, refused, now) else { return };
         // Trial -> Fresh: the server was wrong about it, or has changed its mind.
@@ -388,10 +406,17 @@ impl Shared {
         epoch: u64,
         deadline: Instant,
     ) -> Result<Arc<Entry>, Error> {
+        can_wait()?;
         let place = self.take_place()?;
-        stepping_up.ended(deadline).await?;
+        let began = Instant::now();
+        let outcome = stepping_up.ended(deadline).await;
         drop(place);
-        self.wait(epoch, deadline, TrialUse::Leave).await
+        match outcome {
+            Ok(()) => self.wait(epoch, deadline, TrialUse::Leave).await,
+            // It was not fetched in time: what failed meanwhile is why.
+            Err(_) if Instant::now() >= deadline => Err(in_vain(&self.status.borrow(), began)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the token out of service for good: who asks for one gets this error from here on.

@@ -70,6 +70,10 @@ impl Wanted {
 
     fn join(&mut self) -> Pending {
         let (sender, receiver) = oneshot::channel();
+        if self.waiting.len() == self.waiting.capacity() {
+            // Those who have gone make room.
+            self.waiting.retain(|sender| !sender.is_closed());
+        }
         self.waiting.push(sender);
         receiver
     }

@@ -74,13 +74,15 @@ impl Slot {
     pub(crate) fn restamp(&self, entry: &Entry) -> bool {
         let now = self.clock.now();
         let left = self.left(entry, now);
-        if entry.slot != self.number || left.is_zero() {
-            return false;
-        }
         if self.clock.boot_counts_sleep() {
             entry.serve_until(now.after(left).wall);
         }
-        true
+        entry.slot == self.number && !left.is_zero()
+    }
+
+    /// How much of its time an entry has left.
+    pub(crate) fn time_left(&self, entry: &Entry) -> Duration {
+        self.left(entry, self.clock.now())
     }
 
     /// How much of its time an entry has left, as far as the clocks are believed.
@@ -138,12 +140,14 @@ impl Slot {
 
     /// Puts an entry of this slot into service.
     pub(crate) fn put(&self, entry: Arc<Entry>) {
+        // The wall clock may have been set since its token was asked for.
+        self.restamp(&entry);
         self.current.store(Some(entry));
     }
 
     /// Returns whether an entry that is out of service could be put into it: it has not expired.
     pub(crate) fn may_hold(&self, entry: &Entry) -> bool {
-        !self.left(entry, self.clock.now()).is_zero()
+        !self.time_left(entry).is_zero()
     }
 
     /// The slot's number: no other slot of this process has it.

@@ -92,9 +92,9 @@ async fn ten_renewals_under_load_go_unnoticed_at_one_request_a_lifetime() -> Res
     assert!(requests.len() > 10, "{requests:?}");
     assert!(requests.iter().all(|request| request.status == 200), "{requests:?}");
     for (earlier, later) in requests.iter().zip(requests.iter().skip(1)) {
-        // Renewed when 75 to 85 % of the lifetime are over; never twice, never late.
+        // Renewed when more than half of the short lifetime is over; never twice, never late.
         let gap = later.at.checked_sub(earlier.at).ok_or("the server's clock went back")?;
-        assert!(gap > lifetime.mul_f64(0.7) && gap < lifetime, "{gap:?} in {requests:?}");
+        assert!(gap > lifetime.mul_f64(0.5) && gap < lifetime, "{gap:?} in {requests:?}");
     }
     // The last one may have come too late to be used.
     assert!(tokens.len() == requests.len() || tokens.len() + 1 == requests.len());

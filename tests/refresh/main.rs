@@ -8,6 +8,7 @@ use log_watch as _;
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ending;
 mod life;
 mod pauses;
 mod runtime;

@@ -12,7 +12,9 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tower_oauth::{Error, ErrorKind, Rejection, State, TokenHandle, TokenSet, source_fn};
+use tower_oauth::{
+    Error, ErrorKind, Rejection, State, TokenHandle, TokenSet, source::StepUp, source_fn,
+};
 
 use crate::{
     HOUR,
@@ -298,4 +300,54 @@ async fn f69_a_lifetime_of_nothing_is_not_said_and_an_idle_hour_makes_one_reques
     assert_eq!(source.count(), 1);
     assert_eq!(tokens.reject(1), Rejection::Accepted);
     assert_eq!(value(&tokens).await, "token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f50_huge_times_of_a_source_end_nothing() {
+    for refresh_in in [Duration::MAX, Duration::from_secs(u64::MAX - 1)] {
+        let tokens = TokenHandle::builder(source_fn(move |_| async move {
+            let token = TokenSet::bearer("t")?.with_lifetime(Duration::MAX);
+            Ok(token.with_refresh_in(refresh_in))
+        }))
+        .max_margin(Duration::from_secs((1 << 62) - 1))
+        .unwrap()
+        .spawn();
+        value(&tokens).await;
+        sleep(HOUR * 24).await;
+        assert!(served(&tokens));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f67_a_short_lived_token_is_tried_again_before_it_expires() {
+    for life in [8, 10, 15] {
+        for _ in 0..20 {
+            let source = Script::tokens(secs(life));
+            source.then([Step::Token(secs(life)), fail(ErrorKind::InvalidClient)]);
+            let tokens = TokenHandle::spawn(source.clone());
+            tokens.ready().await.unwrap();
+            let start = Instant::now();
+            while start.elapsed() < secs(life) * 2 {
+                assert!(served(&tokens), "{life} s, after {:?}", start.elapsed());
+                sleep(secs(1) / 20).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f70_a_step_up_that_is_not_fetched_in_time_says_why() {
+    let source = Script::tokens(HOUR);
+    let tokens = TokenHandle::spawn(source.clone());
+    tokens.ready().await.unwrap();
+    let error = Error::new(ErrorKind::Throttled, "later").with_retry_at(Instant::now() + HOUR);
+    source.then([Step::Take(secs(2), Box::new(Step::Fail(error)))]);
+    let refreshing = tokens.clone();
+    tokio::spawn(async move { refreshing.refresh().await.map(drop) });
+    sleep(secs(1)).await;
+    let error = tokens.step_up(1, StepUp::claims("{}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let cause = Error::find(std::error::Error::source(&error).unwrap()).unwrap();
+    assert_eq!(cause.kind(), ErrorKind::Throttled);
+    assert!(error.retry_at().is_some());
 }

@@ -10,7 +10,7 @@ use crate::{
     HOUR,
     common::{
         clock::TestClock,
-        script::{Script, fail},
+        script::{Script, Step, fail},
     },
     secs, served, value,
 };
@@ -121,4 +121,65 @@ async fn f50_a_test_that_advances_time_expires_tokens() {
     let before = tokens.current().unwrap().epoch();
     advance(HOUR * 2).await;
     assert!(tokens.current().is_none_or(|token| token.epoch() > before));
+}
+
+// The token's end was told by a wall clock that had been set back since, and was later than the end.
+#[tokio::test(start_paused = true)]
+async fn f49_f50_a_wall_clock_that_is_set_back_during_the_fetch_makes_no_life_longer() {
+    let clock = TestClock::new();
+    let source = Script::new(Step::Take(secs(10), Box::new(Step::Token(HOUR))));
+    let tokens = TokenHandle::builder(source).clock(clock.clone()).spawn();
+    let ready = tokio::spawn({
+        let tokens = tokens.clone();
+        async move { tokens.ready().await }
+    });
+    sleep(secs(5)).await;
+    clock.set_wall(-7200);
+    ready.await.unwrap().unwrap();
+    sleep(secs(300)).await;
+    clock.sleep_machine(secs(4000));
+    assert!(!served(&tokens) && !tokens.status().is_ready());
+}
+
+// The early renewal was later than the one that was due, and than the end of the token.
+#[tokio::test(start_paused = true)]
+async fn f50_a_jump_of_the_wall_clock_makes_no_renewal_later() {
+    for life in [8, 10, 15, 20, 30, 60] {
+        for _ in 0..40 {
+            let (tokens, clock) = spawn(&Script::tokens(secs(life)));
+            tokens.ready().await.unwrap();
+            sleep(secs(life) * 7 / 10).await;
+            clock.set_wall(3600);
+            let start = Instant::now();
+            while start.elapsed() < secs(life) {
+                assert!(served(&tokens), "{life} s, after {:?}", start.elapsed());
+                sleep(secs(1) / 20).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f49_the_status_knows_what_a_sleep_of_the_machine_took_from_a_token() {
+    let (tokens, clock) = spawn(&Script::tokens(HOUR));
+    tokens.ready().await.unwrap();
+    clock.sleep_machine(secs(1800));
+    let left = tokens.status().expires_at().unwrap() - Instant::now();
+    assert!((secs(1790)..=secs(1796)).contains(&left), "{left:?}");
+}
+
+// Two programs that set the clock to and fro caused a token request at each step.
+#[tokio::test(start_paused = true)]
+async fn f50_a_wall_clock_that_goes_to_and_fro_causes_an_early_renewal_now_and_then() {
+    let source = Script::tokens(HOUR * 24);
+    let (tokens, clock) = spawn(&source);
+    tokens.ready().await.unwrap();
+    for _ in 0..60 {
+        clock.set_wall(60);
+        sleep(secs(30)).await;
+        clock.set_wall(-60);
+        sleep(secs(30)).await;
+        assert!(served(&tokens));
+    }
+    assert!((2..=8).contains(&source.count()), "{} token requests in an hour", source.count());
 }

@@ -44,6 +44,7 @@ pub(crate) fn run(seed: u64) -> Run {
     let runtime = runtime.unwrap();
     let world = runtime.block_on(async {
         let world = World::new(seed, KEYS, CALM);
+        log.is_of(&world);
         day(&world).await;
         world
     });
@@ -52,6 +53,7 @@ pub(crate) fn run(seed: u64) -> Run {
     for leak in heard.leaks {
         world.require(Invariant::I4, false, || format!("the log shows a secret, {leak}"));
     }
+    world.ledger().counts.insert("log line lost", heard.lost);
     let ledger = std::mem::take(&mut *world.ledger());
     Run { ledger, log_lines: heard.lines }
 }

@@ -2,21 +2,27 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use tracing::{Level, Subscriber};
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
-use crate::canary;
+use crate::{canary, probe::SIMULATED, world::World};
 
 /// What was heard. Clones hear together.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Heard>>);
+pub(crate) struct Log {
+    heard: Arc<Mutex<Heard>>,
+    /// Where it is listened.
+    world: Arc<OnceLock<World>>,
+}
 
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) lines: u64,
+    /// How many could not be written.
+    pub(crate) lost: u64,
     /// The first lines that hold a secret.
     pub(crate) leaks: Vec<String>,
 }
@@ -33,8 +39,13 @@ impl Log {
             .finish()
     }
 
+    /// From here on it is the log of this world, in which writing it may fail.
+    pub(crate) fn is_of(&self, world: &World) {
+        let _ = self.world.set(world.fork());
+    }
+
     pub(crate) fn take(&self) -> Heard {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.heard.lock().unwrap())
     }
 }
 
@@ -48,8 +59,13 @@ impl<'a> MakeWriter<'a> for Log {
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.world.get().is_some_and(World::log_fails) {
+            self.heard.lock().unwrap().lost += 1;
+            // As `println!` does.
+            panic!("{SIMULATED}");
+        }
         let line = String::from_utf8_lossy(bytes);
-        let mut heard = self.0.lock().unwrap();
+        let mut heard = self.heard.lock().unwrap();
         heard.lines += 1;
         if let Some(how) = canary::find(&line).filter(|_| heard.leaks.len() < 3) {
             heard.leaks.push(format!("{how}: {line}"));

@@ -80,6 +80,7 @@ fn f59_one_virtual_day_of_faults_keeps_every_invariant() {
         println!("{}", run.ledger.history.before(usize::MAX, usize::MAX));
     }
     println!("{} lines logged, {} lines of history", run.log_lines, run.ledger.history.len());
+    assert!(run.ledger.counts["log line lost"] > 100, "the log never failed");
     println!("{:#?}", run.ledger.counts);
     assert!(run.log_lines > 100, "nothing was logged");
     if let Some(report) = run.ledger.report() {

@@ -50,6 +50,8 @@ pub(crate) enum Trouble {
     StoreSilent,
     /// The source of tokens panics.
     SourcePanics,
+    /// No log line can be written: the subscriber panics.
+    LogFails,
 }
 
 const ALL: [Trouble; 26] = [
@@ -122,7 +124,7 @@ impl Weather {
             let (trouble, key) = (dice.pick(&USELESS), Some(dice.below(keys)));
             spells.push(Spell { trouble, key, from, until });
         }
-        for trouble in [Trouble::ApiSloppy, Trouble::ApiLate] {
+        for trouble in [Trouble::ApiSloppy, Trouble::ApiLate, Trouble::LogFails] {
             let from = end.mul_f64(dice.part());
             let until = (from + dice.seconds(1800.0, 18_000.0)).min(end);
             spells.push(Spell { trouble, key: None, from, until });

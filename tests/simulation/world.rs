@@ -90,6 +90,11 @@ impl World {
         here
     }
 
+    /// Whether log lines cannot be written. Without a word in the ledger, which may be in use.
+    pub(crate) fn log_fails(&self) -> bool {
+        self.inner.weather.has(Trouble::LogFails, 0, self.inner.start.elapsed())
+    }
+
     /// Whether an API refuses tokens of this key that are good.
     pub(crate) fn refuses_in_vain(&self, key: Key) -> bool {
         self.inner.weather.refuses_in_vain(key, self.inner.start.elapsed())
@@ -140,5 +145,6 @@ fn name(trouble: Trouble) -> &'static str {
         Trouble::StoreSlow => "store slow",
         Trouble::StoreSilent => "store silent",
         Trouble::SourcePanics => "source panics",
+        Trouble::LogFails => "log fails",
     }
 }

@@ -65,6 +65,17 @@ where
         self.coarse_wall()
     }
 
+    async fn stepped_up(
+        &self,
+        owner: TenantId,
+        stepping_up: SteppingUp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        stepping_up.ended(deadline).await?;
+        self.newer(owner, epoch, deadline).await
+    }
+
     /// The keeper renews the tokens of many, each by the same rules.
     fn ask_step_up(&self, _: TenantId, _: u64, _: StepUp) -> Option<SteppingUp> {
         None
