@@ -142,7 +142,7 @@ fn f100_a_handle_that_never_has_a_token_says_so() {
         let first = taken(&snapshotter);
         assert!(first[ready].abs() < 0.1 && first[expiry].abs() < 0.1, "{first:#?}");
         tokio::time::sleep(HOUR * 2).await;
-        assert_eq!(tokens.status().failures(), 1);
+        assert!(tokens.status().failures() > 0);
         let second = taken(&snapshotter);
         assert!(second[ready].abs() < 0.1, "{second:#?}");
     });
