@@ -11,12 +11,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::runtime::{self, Handle};
 
+#[cfg(feature = "mtls")]
+pub(super) use self::client::Recipe;
 use self::clients::{ClientKey, client_for};
-pub(super) use self::{
-    client::{AuthorityClient, Recipe},
-    held::Held,
-    resolver::Resolver,
-};
+pub(super) use self::{client::AuthorityClient, held::Held, resolver::Resolver};
 use super::transport::{Answer, Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
 use crate::error::{ConfigError, Error, ErrorKind};
 
