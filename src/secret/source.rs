@@ -184,8 +184,9 @@ mod tests {
                     tokio::time::advance(Duration::from_millis(100)).await;
                 }
             };
+            let source = SecretSource::file("/dev/null");
             let error = tokio::select! {
-                read = SecretSource::file("/dev/null").read() => read.unwrap_err(),
+                read = source.read() => read.unwrap_err(),
                 () = tick => unreachable!(),
             };
             assert!(error.to_string().contains("no thread is free"), "{error}");
