@@ -121,3 +121,17 @@ async fn f24_requests_that_wait_for_a_step_up_count_among_those_that_wait() {
     sleep(secs(10)).await;
     assert_eq!(answered.load(Ordering::Relaxed), 998);
 }
+
+#[tokio::test(start_paused = true)]
+async fn f73_a_shutdown_needs_no_refresher_that_is_polled() {
+    let (tokens, refresher) = TokenHandle::pair(Script::tokens(HOUR));
+    let mut refresher = tokio_test::task::spawn(refresher);
+    while !served(&tokens) {
+        assert!(refresher.poll().is_pending());
+        sleep(secs(1) / 100).await;
+    }
+    let mut ending = tokio_test::task::spawn(tokens.shutdown());
+    assert!(ending.poll().is_pending());
+    assert!(!served(&tokens));
+    assert_eq!(tokens.token().await.unwrap_err().kind(), ErrorKind::Shutdown);
+}

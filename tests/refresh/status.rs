@@ -1,8 +1,10 @@
 //! What the status tells, and when.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
-    thread,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +12,11 @@ use tokio::{
     task::JoinSet,
     time::{Instant, advance, sleep, timeout},
 };
-use tower_oauth::{Error, ErrorKind, Rejection, State, Status, TokenHandle, observe::Event};
+use tower_oauth::{
+    Error, ErrorKind, Rejection, State, Status, TokenHandle,
+    observe::Event,
+    time::{Clock, Moment},
+};
 
 use crate::{
     HOUR,
@@ -161,33 +167,46 @@ async fn f70_an_error_that_ends_a_wait_tells_when_the_next_attempt_is_made() {
     assert!(told.max(next) - told.min(next) < Duration::from_millis(100));
 }
 
-// With the refresher between slot and status, a rejection was overwritten: "ready", and no token.
-#[test]
-fn f70_a_handle_is_ready_exactly_when_a_request_would_get_a_token() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let _runtime = runtime.enter();
-    let handles: Vec<_> = (0..500)
-        .map(|_| {
-            let source = Script::new(Step::Hang);
-            source.then([Step::Token(HOUR)]);
-            let tokens = TokenHandle::spawn(source);
-            while tokens.current().is_none() {
-                thread::yield_now();
+/// A clock that has a token rejected when it is asked after the token was put into service: that is
+/// before the status tells of it.
+#[derive(Debug)]
+struct Meddling {
+    clock: TestClock,
+    tokens: Arc<OnceLock<TokenHandle>>,
+    asked: AtomicBool,
+    rejected: AtomicBool,
+}
+
+impl Clock for Meddling {
+    fn now(&self) -> Moment {
+        if let Some(tokens) = self.tokens.get()
+            && !self.asked.swap(true, Ordering::Relaxed)
+        {
+            if tokens.current().is_some() && !self.rejected.swap(true, Ordering::Relaxed) {
+                assert_eq!(tokens.reject(1), Rejection::Accepted);
             }
-            assert_eq!(tokens.reject(1), Rejection::Accepted);
-            tokens
-        })
-        .collect();
-    for tokens in handles {
-        let mut status = tokens.subscribe();
-        runtime.block_on(async {
-            let told = status.wait_for(|status| status.epoch() == 1 && status.is_fetching());
-            timeout(secs(10), told).await.expect("it is told").unwrap();
-        });
-        assert!(!status.borrow().is_ready());
-        assert!(!tokens.status().is_ready());
+            self.asked.store(false, Ordering::Relaxed);
+        }
+        self.clock.now()
     }
+}
+
+// A rejection between slot and status was overwritten: "ready", and no token.
+#[tokio::test(start_paused = true)]
+async fn f70_a_handle_is_ready_exactly_when_a_request_would_get_a_token() {
+    let source = Script::new(Step::Hang);
+    source.then([Step::Token(HOUR)]);
+    let handle = Arc::new(OnceLock::new());
+    let (asked, rejected) = (AtomicBool::new(false), AtomicBool::new(false));
+    let clock = Meddling { clock: TestClock::new(), tokens: handle.clone(), asked, rejected };
+    let tokens = TokenHandle::builder(source).clock(clock).spawn();
+    handle.set(tokens.clone()).unwrap();
+    let mut status = tokens.subscribe();
+    let told = status.wait_for(|status| status.epoch() == 1 && status.is_fetching());
+    timeout(secs(10), told).await.expect("it is told").unwrap();
+    assert!(tokens.current().is_none());
+    assert!(!status.borrow().is_ready());
+    assert!(!tokens.status().is_ready());
 }
 
 #[test]
