@@ -128,6 +128,106 @@ fn a_life_with_a_refusal_a_failure_and_an_expiry_is_measured() {
     });
 }
 
+/// There was no series, and so nothing to alert on.
+#[test]
+fn f100_a_handle_that_never_has_a_token_says_so() {
+    recorded(|snapshotter| async move {
+        let tokens = TokenHandle::builder(Script::new(common::script::Step::Hang)).name("never");
+        let tokens = tokens.fetch_timeout(HOUR).spawn();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (ready, expiry) = (
+            "tower_oauth_token_ready{client=never}",
+            "tower_oauth_token_expiry_timestamp_seconds{client=never}",
+        );
+        let first = taken(&snapshotter);
+        assert!(first[ready].abs() < 0.1 && first[expiry].abs() < 0.1, "{first:#?}");
+        tokio::time::sleep(HOUR * 2).await;
+        assert!(tokens.status().failures() > 0);
+        let second = taken(&snapshotter);
+        assert!(second[ready].abs() < 0.1, "{second:#?}");
+    });
+}
+
+/// What was said of the new one was overwritten when the old one ended.
+#[test]
+fn f100_the_end_of_a_handle_says_nothing_of_another_one_of_its_name() {
+    let ready = "tower_oauth_token_ready{client=replaced}";
+    recorded(|snapshotter| async move {
+        let new = || TokenHandle::builder(Script::tokens(HOUR)).name("replaced").spawn();
+        let old = new();
+        old.ready().await.unwrap();
+        let tokens = new();
+        tokens.ready().await.unwrap();
+        old.shutdown().await;
+        // Nor does one that never ran.
+        drop(TokenHandle::builder(Script::tokens(HOUR)).name("replaced").pair());
+        assert!((taken(&snapshotter)[ready] - 1.0).abs() < 0.1);
+        tokens.shutdown().await;
+        assert!(taken(&snapshotter)[ready].abs() < 0.1);
+    });
+}
+
+/// They waited for each other, and all handles for both.
+#[test]
+fn f100_a_recorder_that_asks_for_a_token_where_it_hears_of_the_metrics_gets_one() {
+    use std::sync::OnceLock;
+
+    use metrics::{
+        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    static HANDLE: OnceLock<TokenHandle> = OnceLock::new();
+
+    struct Asks;
+
+    impl Asks {
+        fn ask(&self) {
+            let Self = self;
+            let Some(handle) = HANDLE.get() else { return };
+            // Polled once, it begins to wait, which is an event.
+            let mut token = Box::pin(handle.token());
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(token.as_mut().poll(&mut context).is_pending());
+        }
+    }
+
+    impl Recorder for Asks {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+            self.ask();
+        }
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    // Of a process with several tests, another one may have been told of the metrics before.
+    let (done, served) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&Asks, || {
+            runtime.block_on(async {
+                let tokens = TokenHandle::spawn(Script::tokens(HOUR));
+                HANDLE.set(tokens.clone()).unwrap();
+                done.send(tokens.token().await.is_ok()).unwrap();
+            });
+        });
+    });
+    assert!(served.recv_timeout(Duration::from_secs(20)).expect("it hangs"));
+}
+
 #[test]
 fn a_request_that_gives_up_waiting_is_no_longer_counted_as_waiting() {
     recorded(|snapshotter| async move {

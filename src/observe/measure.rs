@@ -3,7 +3,10 @@
 //! No label has a value that a server or a caller chooses, but for the status code of a replay.
 
 use std::{
-    sync::{Arc, Once},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,25 +15,30 @@ use metrics::{
     histogram,
 };
 
-use super::{Event, FetchReason};
+use super::{Event, FetchReason, live::Life};
 use crate::time::{Clock, SystemClock};
 
 /// Counts an event. Of many tenants' tokens there is no one that expires next, or is there or not:
 /// gauges of that kind are for a single token.
-pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
+pub(super) fn event(name: &Arc<str>, life: &Life, many: bool, event: &Event<'_>) {
     describe();
     let client = SharedString::from_shared(name.clone());
-    let token = |exists: bool, expires_in: Duration| {
-        if !many {
-            gauge!(READY, "client" => client.clone()).set(f64::from(u8::from(exists)));
-            gauge!(EXPIRY, "client" => client.clone()).set(in_seconds(expires_in));
-        }
-    };
+    let token = Single { client: (!many).then(|| client.clone()) };
     let stored = |what| {
         counter!(STORE, "client" => client.clone(), "event" => what).increment(1);
     };
     match *event {
-        Event::Fetching { .. } => {}
+        Event::Fetching { reason } => {
+            if !many {
+                // The refresher runs, and so it will tell its end.
+                life.begin(name);
+            }
+            // There has been no token: without a series, nothing would alert.
+            if reason == FetchReason::Initial {
+                token.ready(false);
+                token.expiry(0.0);
+            }
+        }
         Event::Obtained { reason, lifetime, expires_in, took, .. } => {
             let labels = || {
                 [
@@ -45,12 +53,11 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             }
             gauge!(LAST_SUCCESS, "client" => client.clone()).set(in_seconds(Duration::ZERO));
             gauge!(LIFETIME, "client" => client.clone()).set(lifetime);
-            token(true, expires_in);
-            if !many {
-                gauge!(FAILURES, "client" => client.clone()).set(0);
-            }
+            token.ready(true);
+            token.expiry(in_seconds(expires_in));
+            token.failures(0);
         }
-        Event::Failed { reason, error, failures, took, .. } => {
+        Event::Failed { reason, error, failures, holds_token, took, .. } => {
             let labels = [
                 ("client", client.clone()),
                 ("reason", SharedString::const_str(reason.as_str())),
@@ -59,17 +66,18 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
             ];
             counter!(FETCHES, &labels).increment(1);
             histogram!(FETCH_DURATION, &labels).record(took);
-            if !many {
-                gauge!(FAILURES, "client" => client).set(failures);
+            if !holds_token {
+                token.ready(false);
             }
+            token.failures(failures);
         }
         Event::Expired { .. } => {
             counter!(EXPIRIES, "client" => client.clone()).increment(1);
-            token(false, Duration::ZERO);
+            token.gone();
         }
         Event::Rejected { .. } => {
             counter!(REJECTIONS, "client" => client.clone()).increment(1);
-            token(false, Duration::ZERO);
+            token.gone();
         }
         Event::Renewing { .. } => {
             counter!(REJECTIONS, "client" => client).increment(1);
@@ -108,7 +116,41 @@ pub(super) fn event(name: &Arc<str>, many: bool, event: &Event<'_>) {
         Event::NotListening { .. } => stored("not_listening"),
         Event::Resending { .. } => stored("resending"),
         Event::Ended { .. } => stored("ended"),
-        Event::Stopped => token(false, Duration::ZERO),
+        // The series belongs to another handle by now.
+        Event::Stopped if life.end(name) => {}
+        Event::Stopped => token.gone(),
+    }
+}
+
+/// The gauges of a single token; none if there are many.
+struct Single {
+    client: Option<SharedString>,
+}
+
+impl Single {
+    fn ready(&self, ready: bool) {
+        if let Some(client) = self.client.clone() {
+            gauge!(READY, "client" => client).set(f64::from(u8::from(ready)));
+        }
+    }
+
+    /// When the token ends, as Unix time.
+    fn expiry(&self, at: f64) {
+        if let Some(client) = self.client.clone() {
+            gauge!(EXPIRY, "client" => client).set(at);
+        }
+    }
+
+    fn failures(&self, failures: u32) {
+        if let Some(client) = self.client.clone() {
+            gauge!(FAILURES, "client" => client).set(failures);
+        }
+    }
+
+    /// There was a token, and it is in service no more.
+    fn gone(&self) {
+        self.ready(false);
+        self.expiry(in_seconds(Duration::ZERO));
     }
 }
 
@@ -119,11 +161,10 @@ fn in_seconds(from_now: Duration) -> f64 {
 }
 
 /// Says what the metrics are, once. Whoever wants that known installs a recorder before the first
-/// token.
+/// token. Nobody waits for it: a recorder may ask for a token in it, or hang.
 fn describe() {
-    static DESCRIBED: Once = Once::new();
-    // Also if the recorder panicked in it before: plainly called, it would panic for ever after.
-    DESCRIBED.call_once_force(|_| {
+    static DESCRIBED: AtomicBool = AtomicBool::new(false);
+    if !DESCRIBED.load(Ordering::Relaxed) && !DESCRIBED.swap(true, Ordering::Relaxed) {
         describe_counter!(FETCHES, Unit::Count, "Token fetches that ended");
         describe_histogram!(FETCH_DURATION, Unit::Seconds, "How long token fetches took");
         describe_gauge!(READY, Unit::Count, "Whether there is a token to send, 1 or 0");
@@ -148,7 +189,7 @@ fn describe() {
             Unit::Count,
             "Redirects to other origins that a client below followed"
         );
-    });
+    }
 }
 
 const FETCHES: &str = "tower_oauth_fetches_total";

@@ -22,6 +22,8 @@
 
 mod event;
 #[cfg(feature = "metrics")]
+mod live;
+#[cfg(feature = "metrics")]
 mod measure;
 mod sink;
 #[cfg(feature = "tracing")]

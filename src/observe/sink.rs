@@ -1,10 +1,10 @@
 use std::{fmt, future::Future, sync::Arc};
 
-#[cfg(feature = "metrics")]
-use super::measure;
 #[cfg(feature = "tracing")]
 use super::trace;
 use super::{Event, FetchReason, Observer};
+#[cfg(feature = "metrics")]
+use super::{live::Life, measure};
 use crate::{error::Error, task::contain};
 
 /// Where events go: to `tracing`, to the metrics recorder, and to the user's observer.
@@ -13,7 +13,19 @@ pub(crate) struct Sink {
     name: Arc<str>,
     #[cfg(feature = "metrics")]
     many: bool,
-    observer: Option<Arc<dyn Observer>>,
+    #[cfg(feature = "metrics")]
+    life: Arc<Life>,
+    observer: Option<Arc<Guarded>>,
+}
+
+/// The user's observer, whose destructor may panic: it runs where the last handle is dropped.
+struct Guarded(Option<Box<dyn Observer>>);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let observer = self.0.take();
+        contain(|| drop(observer));
+    }
 }
 
 impl Sink {
@@ -23,6 +35,8 @@ impl Sink {
             name: Arc::from("default"),
             #[cfg(feature = "metrics")]
             many: false,
+            #[cfg(feature = "metrics")]
+            life: Arc::default(),
             observer: None,
         }
     }
@@ -42,7 +56,7 @@ impl Sink {
     }
 
     pub(crate) fn set_observer(&mut self, observer: impl Observer) {
-        self.observer = Some(Arc::new(observer));
+        self.observer = Some(Arc::new(Guarded(Some(Box::new(observer)))));
     }
 
     /// Emits an event. A log that cannot be written, a metrics recorder and an observer only look
@@ -52,8 +66,8 @@ impl Sink {
         #[cfg(feature = "tracing")]
         contain(|| trace::event(&self.name, event));
         #[cfg(feature = "metrics")]
-        contain(|| measure::event(&self.name, self.many, event));
-        if let Some(observer) = &self.observer {
+        contain(|| measure::event(&self.name, &self.life, self.many, event));
+        if let Some(Guarded(Some(observer))) = self.observer.as_deref() {
             contain(|| observer.event(event));
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     refresh::Policy,
     source::TokenSource,
     task::Foreign,
-    time::{Clock, SystemClock, timers},
+    time::{Clock, SystemClock, contained, timers},
 };
 
 /// Settings of a [`TokenPool`].
@@ -212,7 +212,7 @@ where
 
     /// Tells the time. Default: this machine's clocks.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = contained(clock);
         self
     }
 

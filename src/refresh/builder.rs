@@ -6,7 +6,7 @@ use crate::{
     observe::{Observer, Sink},
     slot::Slot,
     source::{DynTokenSource, TokenSource},
-    time::{Clock, SystemClock},
+    time::{Clock, SystemClock, contained},
 };
 
 /// Settings of a [`TokenHandle`].
@@ -117,7 +117,7 @@ impl TokenHandleBuilder {
 
     /// Tells the time. Default: this machine's clocks.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = contained(clock);
         self
     }
 

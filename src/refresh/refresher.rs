@@ -27,6 +27,7 @@ use crate::{
     observe::{Event, FetchReason},
     slot::Entry,
     source::{DynTokenSource, FetchContext, StepUp},
+    task::Contained,
     time::{Clock, Moment, believed, instant_in, timers},
     token::TokenSet,
 };
@@ -37,7 +38,7 @@ use crate::{
 /// [`shutdown()`](super::TokenHandle::shutdown) is called; when it is dropped before, requests that
 /// need a token fail with [`ErrorKind::Shutdown`](crate::ErrorKind::Shutdown).
 #[must_use = "no token is obtained unless the refresher runs"]
-pub struct Refresher(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct Refresher(Contained<'static, ()>);
 
 impl Refresher {
     pub(super) fn new(
@@ -47,7 +48,8 @@ impl Refresher {
     ) -> Self {
         // Made here and moved in, so that a task which is dropped unpolled has ended too.
         let running = Running(shared);
-        Self(Box::pin(async move { Task::new(&running.0, source, clock).run().await }))
+        // The source's destructor may panic, wherever the refresher is dropped.
+        Self(Contained::new(async move { Task::new(&running.0, source, clock).run().await }))
     }
 }
 
@@ -55,7 +57,7 @@ impl Future for Refresher {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
     }
 }
 

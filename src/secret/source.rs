@@ -1,4 +1,4 @@
-use std::{env, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{env, fmt, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -69,7 +69,8 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Credential`] when it is absent, empty, unreadable or too large.
+    /// [`ErrorKind::Credential`] when it is absent, empty, unreadable or too large, and when no thread
+    /// of the runtime was free to read a file within 5 s.
     pub async fn read(&self) -> Result<Secret, Error> {
         let secret = match &self.0 {
             Kind::Literal(secret) => secret.clone(),
@@ -101,13 +102,19 @@ impl SecretSource {
 async fn read_file(path: Arc<PathBuf>) -> Result<Secret, Error> {
     let shown = path.clone();
     let failed = move |problem: &str| failure(format!("secret file {shown:?} {problem}"));
-    let read = blocking(None, move || {
+    let read = blocking(Some(PATIENCE), move || {
         use std::io::Read;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
         std::fs::File::open(&*path)?.take(FILE_CAP + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     });
-    let bytes = read.await.map_err(|source| failed("cannot be read").with_source(source))?;
+    let bytes = read.await.map_err(|source| {
+        let problem = match source.kind() {
+            io::ErrorKind::WouldBlock => "cannot be read: no thread is free for it",
+            _ => "cannot be read",
+        };
+        failed(problem).with_source(source)
+    })?;
     if bytes.len() as u64 > FILE_CAP {
         return Err(failed("is larger than 64 KiB"));
     }
@@ -137,6 +144,8 @@ impl fmt::Debug for SecretSource {
 }
 
 const FILE_CAP: u64 = 64 * 1024;
+/// How long a reading waits for one of tokio's blocking threads.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +166,34 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         assert!(source.read().await.unwrap_err().to_string().contains("empty"));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// The caller's time was over, and the error said that the server did not answer.
+    #[test]
+    fn f102_a_secret_file_that_no_thread_reads_is_told_of() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().max_blocking_threads(1).start_paused(true);
+        let runtime = runtime.build().unwrap();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        drop(runtime.spawn_blocking(move || blocked.recv()));
+        runtime.block_on(async {
+            // Time that is paused goes on only while no thread is busy.
+            let tick = async {
+                loop {
+                    tokio::task::yield_now().await;
+                    tokio::time::advance(Duration::from_millis(100)).await;
+                }
+            };
+            let source = SecretSource::file("/dev/null");
+            let error = tokio::select! {
+                read = source.read() => read.unwrap_err(),
+                () = tick => unreachable!(),
+            };
+            assert!(error.to_string().contains("no thread is free"), "{error}");
+            let source = std::error::Error::source(&error).unwrap();
+            assert!(source.to_string().contains("ulimit -u"), "{source}");
+            drop(release);
+        });
     }
 
     #[tokio::test]

@@ -64,6 +64,9 @@ pub(crate) fn instant_in(wait: Duration) -> Instant {
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Tells the time. The default is [`SystemClock`]; tests bring their own.
+///
+/// A handle and a pool contain a clock's panics. Meanwhile tokio's time goes on from the clock's last
+/// reading.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// What the clocks say now.
     fn now(&self) -> Moment;

@@ -6,12 +6,14 @@
 
 mod backoff;
 mod clock;
+mod contained;
 mod runtime;
 mod server_clock;
 
 pub(crate) use backoff::{full_jitter, spread};
 pub use clock::{Clock, Moment, SystemClock};
 pub(crate) use clock::{believed, instant_in};
+pub(crate) use contained::contained;
 #[cfg(feature = "pool")]
 pub(crate) use runtime::NoTimers;
 pub(crate) use runtime::timers;

@@ -14,7 +14,8 @@ use std::{
 use tokio::time::sleep;
 use tower_oauth::{
     Error, FetchContext, TokenHandle, TokenPool, TokenSet, TokenSource,
-    source::Identity,
+    observe::{Event, Observer},
+    source::{Identity, source_fn},
     store::{MemoryStore, Persisted},
 };
 
@@ -105,15 +106,6 @@ async fn f100_a_token_is_stored_although_its_future_panics_when_it_is_dropped() 
 /// A tenant that is forgotten takes its source with it, on the task that keeps all the others.
 #[tokio::test(start_paused = true)]
 async fn f100_a_source_that_panics_when_it_is_dropped_ends_no_pool() {
-    struct Fixed(Bomb<()>);
-
-    impl TokenSource for Fixed {
-        async fn fetch(&self, _: FetchContext) -> Result<TokenSet, Error> {
-            let Self(Bomb(())) = self;
-            TokenSet::bearer("abc")
-        }
-    }
-
     let pool = TokenPool::builder(|_: &u32| Fixed(Bomb(())))
         .idle_timeout(Duration::from_secs(60))
         .default_lifetime(LIFETIME)
@@ -127,4 +119,46 @@ async fn f100_a_source_that_panics_when_it_is_dropped_ends_no_pool() {
     }
     pool.token(&7).await.unwrap();
     pool.shutdown().await;
+}
+
+struct Fixed(Bomb<()>);
+
+impl TokenSource for Fixed {
+    async fn fetch(&self, _: FetchContext) -> Result<TokenSet, Error> {
+        let Self(Bomb(())) = self;
+        TokenSet::bearer("abc")
+    }
+}
+
+/// It panicked where a handle or a refresher was dropped: in the caller's task, or its executor.
+#[tokio::test(start_paused = true)]
+async fn f100_an_observer_or_a_source_that_panics_when_it_is_dropped_is_contained() {
+    struct Observes(Bomb<()>);
+
+    impl Observer for Observes {
+        fn event(&self, _: &Event<'_>) {
+            let Self(Bomb(())) = self;
+        }
+    }
+
+    let source = || source_fn(|_| async { TokenSet::bearer("abc") });
+    let tokens = TokenHandle::builder(source()).observer(Observes(Bomb(()))).spawn();
+    tokens.ready().await.unwrap();
+    tokens.shutdown().await;
+    sleep(LIFETIME).await;
+    drop(tokens);
+    let pool = TokenPool::builder(move |_: &u32| source()).observer(Observes(Bomb(()))).spawn();
+    pool.token(&1).await.unwrap();
+    pool.shutdown().await;
+    sleep(LIFETIME).await;
+    drop(pool);
+
+    let (tokens, refresher) = TokenHandle::pair(Fixed(Bomb(())));
+    drop(refresher);
+    assert!(!tokens.status().is_running());
+    let (tokens, refresher) = TokenHandle::pair(Fixed(Bomb(())));
+    let refresher = tokio::spawn(refresher);
+    tokens.ready().await.unwrap();
+    tokens.shutdown().await;
+    refresher.await.unwrap();
 }

@@ -6,6 +6,7 @@
 #![cfg(all(
     feature = "testing",
     feature = "reqwest",
+    feature = "mtls",
     feature = "tracing",
     feature = "metrics",
     feature = "pool",
@@ -18,9 +19,11 @@
 #[allow(dead_code, unreachable_pub, reason = "other tests use the rest")]
 mod certificates;
 mod child;
+mod clocks;
 mod connections;
 mod destructors;
 mod logs;
+mod mutual_tls;
 mod parent;
 mod proxy;
 mod server;

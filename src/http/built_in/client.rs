@@ -12,19 +12,20 @@ use tokio::time::Instant;
 use super::{
     super::transport::{Answer, Limits},
     bounded,
-    clients::{ClientKey, forget},
-    resolver::Resolver,
-    tls, with_bounds,
 };
 use crate::{
     error::{Error, ErrorKind},
-    task::Contained,
+    task::{Contained, contain},
 };
 
+/// Makes the clients for an authority, each in the place of the one before it.
+pub(in crate::http) trait Recipe: Send + Sync {
+    fn build(&self) -> Result<reqwest::Client, Error>;
+}
+
 /// The client that all requests to an authority share.
-pub(super) struct AuthorityClient {
-    key: ClientKey,
-    resolver: Resolver,
+pub(in crate::http) struct AuthorityClient {
+    recipe: Box<dyn Recipe>,
     current: Mutex<Current>,
 }
 
@@ -36,17 +37,12 @@ struct Current {
 }
 
 impl AuthorityClient {
-    pub(super) fn new(key: ClientKey) -> Result<Self, Error> {
-        let resolver = Resolver::new(key.trusted.clone());
-        let current = Mutex::new(Current { client: build(&resolver)?, generation: 0 });
-        Ok(Self { key, resolver, current })
+    pub(in crate::http) fn new(recipe: impl Recipe + 'static) -> Result<Self, Error> {
+        let current = Mutex::new(Current { client: recipe.build()?, generation: 0 });
+        Ok(Self { recipe: Box::new(recipe), current })
     }
 
-    pub(super) fn key(&self) -> &ClientKey {
-        &self.key
-    }
-
-    pub(super) async fn exchange(
+    pub(in crate::http) async fn exchange(
         &self,
         request: http::Request<Bytes>,
         limits: Limits,
@@ -72,28 +68,23 @@ impl AuthorityClient {
     /// Puts a new client, without connections, in the place of the one of this generation. Requests
     /// under way keep the old one's.
     fn replace(&self, generation: u64) {
-        let replaced = {
-            let mut current = self.current();
-            if current.generation != generation {
-                return;
-            }
-            // Without a new one the old one is better than none.
-            let Ok(client) = build(&self.resolver) else { return };
-            let generation = generation + 1;
-            mem::replace(&mut *current, Current { client, generation })
-        };
+        if self.current().generation != generation {
+            return;
+        }
+        // A function of the user's may be part of it. Without a new one the old one is better than none.
+        let Some(Ok(client)) = contain(|| self.recipe.build()) else { return };
+        let mut current = self.current();
+        if current.generation != generation {
+            return;
+        }
+        let replaced = mem::replace(&mut *current, Current { client, generation: generation + 1 });
+        drop(current);
         drop(replaced);
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
         // Nothing panics while it is held.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for AuthorityClient {
-    fn drop(&mut self) {
-        forget(&self.key);
     }
 }
 
@@ -118,19 +109,10 @@ impl Drop for Doubt<'_> {
     }
 }
 
-fn build(resolver: &Resolver) -> Result<reqwest::Client, Error> {
-    let failed = |message| Error::new(ErrorKind::Transport, message);
-    let tls = tls::config().map_err(|error| {
-        failed("no connection can be made to the authorization server").with_source(error)
-    })?;
-    with_bounds(reqwest::Client::builder())
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(resolver.clone())
-        .build()
-        .map_err(|error| failed("no HTTP client can be built").with_source(error))
-}
-
-/// A request that was given up sooner says nothing about its connection.
+/// A request that was given up sooner says nothing about its connection. [`Transport::reqwest`] tells
+/// it.
+///
+/// [`Transport::reqwest`]: crate::Transport::reqwest
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -139,22 +121,34 @@ mod tests {
 
     use tokio::{net::TcpListener, runtime::Handle, time::timeout_at};
 
-    use super::{super::clients::client_for, *};
+    use super::{
+        super::clients::{ClientKey, client_for},
+        *,
+    };
 
-    async fn silent() -> (TcpListener, Arc<AuthorityClient>) {
+    struct Silent {
+        client: Arc<AuthorityClient>,
+        authority: String,
+    }
+
+    async fn silent() -> (TcpListener, Silent) {
         // It accepts connections, if nobody else does, and answers none.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = format!("http://{}", listener.local_addr().unwrap());
-        let key = ClientKey { authority, trusted: None, runtime: Handle::current().id() };
-        (listener, client_for(key).unwrap())
+        let key = ClientKey {
+            authority: authority.clone(),
+            anywhere: true,
+            runtime: Handle::current().id(),
+        };
+        (listener, Silent { client: client_for(key).unwrap(), authority })
     }
 
-    async fn ask(client: &AuthorityClient, deadline: Duration, given_up: Duration) -> u64 {
-        let request = http::Request::post(&client.key.authority).body(Bytes::new()).unwrap();
+    async fn ask(server: &Silent, deadline: Duration, given_up: Duration) -> u64 {
+        let request = http::Request::post(&server.authority).body(Bytes::new()).unwrap();
         let limits = Limits { deadline: Instant::now() + deadline, body: 1024 };
-        let exchange = client.exchange(request, limits);
+        let exchange = server.client.exchange(request, limits);
         timeout_at(Instant::now() + given_up, exchange).await.unwrap_err();
-        client.current().generation
+        server.client.current().generation
     }
 
     #[tokio::test]
@@ -167,7 +161,7 @@ mod tests {
         assert_eq!(ask(&client, late * 2, late).await, 2);
         // Of many that have waited for one connection, one replaces it.
         let (first, second) = tokio::join!(ask(&client, soon, soon), ask(&client, soon, soon));
-        assert_eq!((first.max(second), client.current().generation), (3, 3));
-        assert_eq!(another.current().generation, 0);
+        assert_eq!((first.max(second), client.client.current().generation), (3, 3));
+        assert_eq!(another.client.current().generation, 0);
     }
 }

@@ -2,22 +2,19 @@
 
 mod client;
 mod clients;
+mod held;
 mod resolver;
 mod tls;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 
-use self::{
-    client::AuthorityClient,
-    clients::{ClientKey, client_for},
-};
+#[cfg(feature = "mtls")]
+pub(super) use self::client::Recipe;
+use self::clients::{ClientKey, client_for};
+pub(super) use self::{client::AuthorityClient, held::Held, resolver::Resolver};
 use super::transport::{Answer, Exchange, ExchangeFuture, Limits, Transport, read, unreachable};
 use crate::error::{ConfigError, Error, ErrorKind};
 
@@ -28,11 +25,14 @@ impl Transport {
     /// All such transports of the process share one set of root certificates, which are the
     /// system's, and one client for each scheme, host and port: however many grants there are for an
     /// authorization server, they share its connections. Up to 32 idle ones are kept, for 30 s.
-    /// A client lasts as long as a transport that has used it.
+    /// A transport keeps the clients that it has used: those of the last 30 s at least, and 256 at
+    /// most.
     ///
     /// A connection of HTTP/2 on which nothing was read for 5 s is asked for a sign of life (`PING`)
-    /// while a request waits, and closed after another 5 s without one. After a request that was
-    /// given up without an answer, the next one has a new connection.
+    /// while a request waits, and closed after another 5 s without one. After a request that timed
+    /// out, or that its caller gave up after 1 s or more without an answer, the next request has a
+    /// new connection. A request that was given up sooner says nothing about its connection: give a
+    /// token request more than a second.
     ///
     /// # Errors
     ///
@@ -46,14 +46,19 @@ impl Transport {
     /// The default client, for URLs that came over the network: it connects to public addresses
     /// only, and to these hosts wherever they are.
     pub(crate) fn screened(trusted: impl IntoIterator<Item = String>) -> Result<Self, ConfigError> {
-        BuiltIn::transport(Some(resolver::trusted(trusted)))
+        let trusted = trusted.into_iter().map(|host| resolver::plain(&host));
+        BuiltIn::transport(Some(trusted.collect()))
     }
 
     /// A reqwest client of your own, such as one with private root certificates. It must be built
     /// with [`redirect::Policy::none()`](reqwest::redirect::Policy::none).
     ///
     /// With HTTP/2, set `http2_keep_alive_interval` as well: otherwise a connection that stalls is
-    /// used until the operating system gives it up, which takes a quarter of an hour.
+    /// used until the operating system gives it up, which takes a quarter of an hour. Even so, a
+    /// connection that stalls behind a proxy which answers the pings is not found. This transport
+    /// cannot replace the client after a timeout, as [`reqwest()`](Self::reqwest) does, so such a
+    /// connection is used until the proxy closes it. [`Transport::new`] with a service that makes
+    /// another client after a timeout can end that.
     pub fn with_reqwest(client: reqwest::Client) -> Self {
         Self::of(Arc::new(client))
     }
@@ -72,9 +77,8 @@ impl Exchange for reqwest::Client {
 /// The default client. It holds the clients that it has used, which others may use, too.
 struct BuiltIn {
     /// The hosts that may be at any address; `None` if all may.
-    trusted: Option<Arc<BTreeSet<String>>>,
-    /// The most recently used first.
-    held: Mutex<Vec<Arc<AuthorityClient>>>,
+    trusted: Option<BTreeSet<String>>,
+    held: Held<ClientKey>,
 }
 
 impl BuiltIn {
@@ -84,29 +88,18 @@ impl BuiltIn {
             Ok(_) | Err(tls::NoRoots::OutOfDescriptors(_)) => {}
             Err(error) => return Err(ConfigError::Transport(error.to_string())),
         }
-        let trusted = trusted.map(Arc::new);
-        Ok(Transport::of(Arc::new(Self { trusted, held: Mutex::default() })))
+        Ok(Transport::of(Arc::new(Self { trusted, held: Held::default() })))
     }
 
     /// The client for the authority of this URL.
     fn client(&self, uri: &http::Uri) -> Result<Arc<AuthorityClient>, Error> {
+        let host = resolver::plain(uri.host().unwrap_or_default());
         let key = ClientKey {
             authority: authority(uri)?,
-            trusted: self.trusted.clone(),
-            runtime: Handle::try_current().map_err(no_runtime)?.id(),
+            anywhere: self.trusted.as_ref().is_none_or(|trusted| trusted.contains(&host)),
+            runtime: current_runtime()?,
         };
-        // Nothing panics while it is held.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = held.iter().position(|client| *client.key() == key);
-        let client = match known {
-            Some(at) => held.remove(at),
-            None => client_for(key)?,
-        };
-        held.insert(0, client.clone());
-        let surplus = if held.len() > HELD { held.pop() } else { None };
-        drop(held);
-        drop(surplus);
-        Ok(client)
+        self.held.client(key, |key| client_for(key.clone()))
     }
 }
 
@@ -130,7 +123,7 @@ pub(super) fn of_url_parser(url: &http::Uri) -> http::Uri {
 }
 
 /// Scheme, host and port of a URL.
-fn authority(uri: &http::Uri) -> Result<String, Error> {
+pub(super) fn authority(uri: &http::Uri) -> Result<String, Error> {
     let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
         return Err(Error::new(ErrorKind::Configuration, "the endpoint's URL is not absolute"));
     };
@@ -138,9 +131,13 @@ fn authority(uri: &http::Uri) -> Result<String, Error> {
     Ok(format!("{scheme}://{}:{port}", host.to_ascii_lowercase()))
 }
 
-fn no_runtime(error: tokio::runtime::TryCurrentError) -> Error {
-    let message = "the default transport works in a tokio runtime only";
-    Error::new(ErrorKind::Configuration, message).with_source(error)
+/// The runtime that drives the connections that are made now.
+pub(super) fn current_runtime() -> Result<runtime::Id, Error> {
+    let handle = Handle::try_current().map_err(|error| {
+        let message = "the default transport works in a tokio runtime only";
+        Error::new(ErrorKind::Configuration, message).with_source(error)
+    })?;
+    Ok(handle.id())
 }
 
 /// Sends a request and reads the answer, up to the largest body.
@@ -155,8 +152,12 @@ pub(super) async fn bounded(
 }
 
 /// What every client for an authorization server has.
-pub(super) fn with_bounds(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+pub(super) fn with_bounds(
+    client: reqwest::ClientBuilder,
+    resolver: &Resolver,
+) -> reqwest::ClientBuilder {
     client
+        .dns_resolver(resolver.clone())
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(QUIET)
@@ -173,5 +174,27 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Load balancers close after a minute what is idle; a request that meets that has to be repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 32;
-/// How many clients one transport keeps: a few endpoints, in a few runtimes.
-const HELD: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hosts that a tenant's issuer adds are no reason for a client of its own.
+    #[tokio::test]
+    async fn f103_transports_that_trust_other_hosts_share_the_clients_of_the_rest() {
+        let built_in = |trusted: Option<&str>| BuiltIn {
+            trusted: trusted.map(|host| BTreeSet::from([host.to_owned()])),
+            held: Held::default(),
+        };
+        let (a, b) = (built_in(Some("a.example")), built_in(Some("b.example")));
+        let client = |of: &BuiltIn, host: &str| {
+            of.client(&format!("https://{host}/token").parse().unwrap()).unwrap()
+        };
+        let shared = client(&a, "idp.example");
+        assert!(Arc::ptr_eq(&shared, &client(&b, "idp.example")));
+        // One that may be anywhere, and one that may not, are two.
+        let anywhere = client(&a, "A.example.");
+        assert!(!Arc::ptr_eq(&anywhere, &client(&b, "a.example.")));
+        assert!(Arc::ptr_eq(&anywhere, &client(&built_in(None), "a.example.")));
+    }
+}

@@ -24,8 +24,8 @@ use crate::{
 ///
 /// Where a proxy is used it is the proxy that resolves names, and only its own is resolved here.
 #[derive(Clone)]
-pub(super) struct Resolver {
-    /// Hosts that somebody configured: they may be anywhere.
+pub(in crate::http) struct Resolver {
+    /// The hosts that may be at any address; `None` if all may.
     trusted: Option<Arc<BTreeSet<String>>>,
     lookup: Lookup,
     flights: Arc<Mutex<Flights>>,
@@ -50,7 +50,10 @@ struct Flight {
 type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 impl Resolver {
-    pub(super) fn new(trusted: Option<Arc<BTreeSet<String>>>) -> Self {
+    /// The resolver of a client for one authority, whose host may be `anywhere` or at public addresses
+    /// only. The proxies of the environment may be anywhere in any case.
+    pub(in crate::http) fn new(anywhere: bool) -> Self {
+        let trusted = (!anywhere).then(|| Arc::new(proxies().collect()));
         Self { trusted, lookup: ask_system, flights: Arc::default() }
     }
 
@@ -91,11 +94,6 @@ fn ask_system(host: &str) -> io::Result<Vec<SocketAddr>> {
     (host, 0).to_socket_addrs().map(Iterator::collect)
 }
 
-/// The hosts that may be at any address: these, and the proxies that the environment names.
-pub(super) fn trusted(hosts: impl IntoIterator<Item = String>) -> BTreeSet<String> {
-    hosts.into_iter().map(|host| plain(&host)).chain(proxies()).collect()
-}
-
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = plain(name.as_str());
@@ -119,7 +117,7 @@ impl Resolve for Resolver {
 }
 
 /// A host by which names are compared.
-fn plain(host: &str) -> String {
+pub(super) fn plain(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
@@ -152,7 +150,7 @@ mod tests {
 
     fn screening(lookup: Lookup) -> Resolver {
         let trusted = Some(Arc::new(BTreeSet::from(["idp.corp".to_owned()])));
-        Resolver { lookup, ..Resolver::new(trusted) }
+        Resolver { trusted, lookup, ..Resolver::new(true) }
     }
 
     async fn resolve(host: &str, lookup: Lookup) -> Result<Vec<SocketAddr>, BoxError> {

@@ -1,13 +1,20 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
-use super::Identity;
-use crate::{error::Error, secret::SecretSource};
+use super::{Identity, transport::MutualTls};
+use crate::{
+    error::{Error, ErrorKind},
+    secret::SecretSource,
+    task::Contained,
+};
 
 /// A client certificate and its private key, for mutual TLS ([RFC 8705]).
 ///
@@ -41,6 +48,8 @@ struct Inner {
     looked: Mutex<Option<Instant>>,
     /// Held while reading: what was read first does not replace what was read later.
     reading: AsyncMutex<()>,
+    /// The transport that all default ones with this certificate are.
+    transport: Mutex<Weak<MutualTls>>,
 }
 
 impl ClientCertificate {
@@ -57,8 +66,8 @@ impl ClientCertificate {
 
     fn new(certificate: SecretSource, key: Option<SecretSource>) -> Self {
         let (current, looked) = (Mutex::default(), Mutex::default());
-        let reading = AsyncMutex::default();
-        Self(Arc::new(Inner { certificate, key, current, looked, reading }))
+        let (reading, transport) = (AsyncMutex::default(), Mutex::default());
+        Self(Arc::new(Inner { certificate, key, current, looked, reading, transport }))
     }
 
     /// Reads the certificate and returns its SHA-256 thumbprint, in base64url. It is what a token
@@ -74,15 +83,42 @@ impl ClientCertificate {
         Ok(self.read().await?.thumbprint().to_owned())
     }
 
+    /// The transport that presents it with default settings: the one that there is, or a new one.
+    pub(super) fn transport(&self, new: impl FnOnce() -> MutualTls) -> Arc<MutualTls> {
+        // Nothing panics while it is held.
+        let mut transport = self.0.transport.lock().unwrap_or_else(PoisonError::into_inner);
+        transport.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(new());
+            *transport = Arc::downgrade(&new);
+            new
+        })
+    }
+
     /// The pair for a request to an API whose token is not bound to one: as it is now, give or take
-    /// [`LOOK`]; what was read before, if there is none now that can be used.
+    /// [`LOOK`]; what was read before, if there is none now that can be used, or none within
+    /// [`PATIENCE`].
     pub(crate) async fn recent(&self) -> Result<Arc<Identity>, Error> {
         let known = self.0.current().clone();
-        match known {
-            Some(known) if !self.0.is_due() => Ok(known),
-            Some(known) => Ok(self.read().await.unwrap_or(known)),
-            None => self.read().await,
+        if let Some(known) = &known
+            && !self.0.is_due()
+        {
+            return Ok(known.clone());
         }
+        // A provider of the user's may be part of it.
+        let patience = if known.is_some() { PATIENCE } else { FIRST_PATIENCE };
+        let failure = match timeout(patience, Contained::new(self.read())).await {
+            Ok(Some(Ok(identity))) => return Ok(identity),
+            Ok(Some(Err(error))) => error,
+            Ok(None) => {
+                let message = "the client certificate cannot be read: its provider panicked";
+                Error::new(ErrorKind::Panic, message)
+            }
+            Err(_) => {
+                let message = "the client certificate was not read in time";
+                Error::new(ErrorKind::Timeout, message)
+            }
+        };
+        known.ok_or(failure)
     }
 
     /// Reads certificate and key as they are now. They become current only if they are a pair.
@@ -137,3 +173,7 @@ impl fmt::Debug for ClientCertificate {
 
 /// How often the pair is read again for requests whose token is not bound to it.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long a request to an API waits for a reading if there is a pair that was read before.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits if there is none.
+const FIRST_PATIENCE: Duration = Duration::from_secs(30);

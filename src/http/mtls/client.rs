@@ -23,6 +23,9 @@ use crate::error::{BoxError, Error};
 /// a certificate that was replaced are closed as soon as no token is left that came with it.
 ///
 /// A request without such a token is sent with the current certificate, which is read again every 10 s.
+/// One request waits for that, 1 s at most: if a provider takes longer, fails or panics, the request
+/// is sent with the certificate that was read before. Only while there is none yet, requests wait for
+/// 30 s.
 ///
 /// ```
 /// use tower::ServiceBuilder;

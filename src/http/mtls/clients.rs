@@ -5,7 +5,7 @@ use std::{
 
 use reqwest::{Client, ClientBuilder};
 
-use super::Identity;
+use super::{Identity, identity::User};
 use crate::error::{Error, ErrorKind};
 
 /// An HTTP client, and so a pool of connections, for each certificate that is in use.
@@ -22,17 +22,18 @@ pub(super) struct Clients {
 pub(super) struct BuiltClients(Mutex<Vec<(Weak<Identity>, Client)>>);
 
 impl BuiltClients {
-    /// Closes the connections of certificates that are gone.
-    pub(super) fn forget_unused(&self) {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Identity>, Client)>> {
+        // Nothing panics while it is held but the user's function, and that leaves it as it was.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl User for BuiltClients {
+    fn forget_unused(&self) {
         let unused: Vec<_> =
             self.lock().extract_if(.., |(known, _)| known.strong_count() == 0).collect();
         // Not while the lock is held: a client may do anything as it goes.
         drop(unused);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Weak<Identity>, Client)>> {
-        // Nothing panics while it is held but the user's function, and that leaves it as it was.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,22 +52,22 @@ impl Clients {
         if let Some((_, client)) = known {
             return Ok(client.clone());
         }
-        let failed = |source| {
-            Error::new(
-                ErrorKind::Credential,
-                "no HTTP client can be built with the client certificate",
-            )
-            .with_source(source)
-        };
-        let client = (self.configure)(Client::builder())
-            .tls_backend_rustls()
-            .identity(identity.to_reqwest().map_err(failed)?)
-            .build()
-            .map_err(failed)?;
+        let client = present((self.configure)(Client::builder()), identity)?;
         built.push((Arc::downgrade(identity), client.clone()));
-        identity.add_user(Arc::downgrade(&self.built));
+        let user: Weak<BuiltClients> = Arc::downgrade(&self.built);
+        identity.add_user(user);
         Ok(client)
     }
+}
+
+/// Builds a client that presents this certificate, and no other.
+pub(super) fn present(client: ClientBuilder, identity: &Identity) -> Result<Client, Error> {
+    let failed = |source| {
+        let message = "no HTTP client can be built with the client certificate";
+        Error::new(ErrorKind::Credential, message).with_source(source)
+    };
+    let certificate = identity.to_reqwest().map_err(failed)?;
+    client.tls_backend_rustls().identity(certificate).build().map_err(failed)
 }
 
 impl fmt::Debug for Clients {

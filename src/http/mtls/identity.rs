@@ -9,7 +9,6 @@ use rustls::{crypto::aws_lc_rs::default_provider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use super::clients::BuiltClients;
 use crate::{
     error::{Error, ErrorKind},
     secret::Secret,
@@ -22,7 +21,13 @@ pub(crate) struct Identity {
     key: Option<Secret>,
     thumbprint: String,
     /// Who has an HTTP client with this certificate, which goes when the certificate does.
-    users: Mutex<Vec<Weak<BuiltClients>>>,
+    users: Mutex<Vec<Weak<dyn User>>>,
+}
+
+/// Who has HTTP clients with certificates.
+pub(super) trait User: Send + Sync {
+    /// Closes the connections of certificates that are gone.
+    fn forget_unused(&self);
 }
 
 /// What is wrong with a certificate or key. It holds nothing of either.
@@ -51,9 +56,10 @@ impl Identity {
     }
 
     /// Notes who has an HTTP client with this certificate.
-    pub(super) fn add_user(&self, user: Weak<BuiltClients>) {
+    pub(super) fn add_user(&self, user: Weak<impl User + 'static>) {
+        let user: Weak<dyn User> = user;
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        users.retain(|user| user.strong_count() > 0);
+        users.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&user));
         users.push(user);
     }
 
