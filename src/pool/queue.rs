@@ -192,7 +192,9 @@ mod tests {
         let mut queue = Queue::default();
         let places =
             [Line::Missed, Line::Stranger, Line::Suspect].map(|line| queue.push(line, 7, 1));
-        places.into_iter().for_each(|place| queue.remove(place));
+        for place in places {
+            queue.remove(place);
+        }
         assert_eq!(queue.occupied().count(), 0);
         assert_eq!(queue.pop(|_| true), None);
         queue.push(Line::Suspect, 1, 1);

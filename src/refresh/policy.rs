@@ -289,7 +289,8 @@ mod tests {
                         for draw in [0.0, 0.5, 1.0] {
                             let point = policy.refresh_after(lifetime, hint, draw);
                             let left = Policy::usable_for(lifetime).checked_sub(point);
-                            let early = hint.is_none() && lifetime - point > secs(max_margin);
+                            let before = lifetime.saturating_sub(point);
+                            let early = hint.is_none() && before > secs(max_margin);
                             assert!(!early, "{lifetime:?} {draw}: {point:?}");
                             let least = (lifetime / 8).min(secs(1));
                             assert!(

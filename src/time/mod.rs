@@ -12,5 +12,7 @@ mod server_clock;
 pub(crate) use backoff::{full_jitter, spread};
 pub use clock::{Clock, Moment, SystemClock};
 pub(crate) use clock::{believed, instant_in};
-pub(crate) use runtime::{NoTimers, timers};
+#[cfg(feature = "pool")]
+pub(crate) use runtime::NoTimers;
+pub(crate) use runtime::timers;
 pub(crate) use server_clock::ServerClock;
