@@ -19,12 +19,12 @@ use crate::{
 };
 
 /// Makes the clients for an authority, each in the place of the one before it.
-pub(in crate::http) trait Recipe: Send + Sync {
+pub(in super::super) trait Recipe: Send + Sync {
     fn build(&self) -> Result<reqwest::Client, Error>;
 }
 
 /// The client that all requests to an authority share.
-pub(in crate::http) struct AuthorityClient {
+pub(in super::super) struct AuthorityClient {
     recipe: Box<dyn Recipe>,
     current: Mutex<Current>,
 }
@@ -37,12 +37,12 @@ struct Current {
 }
 
 impl AuthorityClient {
-    pub(in crate::http) fn new(recipe: impl Recipe + 'static) -> Result<Self, Error> {
+    pub(in super::super) fn new(recipe: impl Recipe + 'static) -> Result<Self, Error> {
         let current = Mutex::new(Current { client: recipe.build()?, generation: 0 });
         Ok(Self { recipe: Box::new(recipe), current })
     }
 
-    pub(in crate::http) async fn exchange(
+    pub(in super::super) async fn exchange(
         &self,
         request: http::Request<Bytes>,
         limits: Limits,

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Clients by what requests must have in common to share one. One that was not used for
 /// [`IDLE_TIMEOUT`] has no connection left, and goes when another one comes.
-pub(in crate::http) struct Held<K>(Mutex<Vec<Entry<K>>>);
+pub(in super::super) struct Held<K>(Mutex<Vec<Entry<K>>>);
 
 struct Entry<K> {
     key: K,
@@ -19,7 +19,7 @@ struct Entry<K> {
 
 impl<K: PartialEq> Held<K> {
     /// The client of this key: the one that is kept, or a new one.
-    pub(in crate::http) fn client(
+    pub(in super::super) fn client(
         &self,
         key: K,
         new: impl FnOnce(&K) -> Result<Arc<AuthorityClient>, Error>,
@@ -52,7 +52,7 @@ impl<K: PartialEq> Held<K> {
 
     /// Lets the clients of such keys go.
     #[cfg(feature = "mtls")]
-    pub(in crate::http) fn forget(&self, is_over: impl Fn(&K) -> bool) {
+    pub(in super::super) fn forget(&self, is_over: impl Fn(&K) -> bool) {
         let over: Vec<_> = self.lock().extract_if(.., |entry| is_over(&entry.key)).collect();
         drop(over);
     }

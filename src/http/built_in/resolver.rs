@@ -24,7 +24,7 @@ use crate::{
 ///
 /// Where a proxy is used it is the proxy that resolves names, and only its own is resolved here.
 #[derive(Clone)]
-pub(in crate::http) struct Resolver {
+pub(in super::super) struct Resolver {
     /// The hosts that may be at any address; `None` if all may.
     trusted: Option<Arc<BTreeSet<String>>>,
     lookup: Lookup,
@@ -52,7 +52,7 @@ type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 impl Resolver {
     /// The resolver of a client for one authority, whose host may be `anywhere` or at public addresses
     /// only. The proxies of the environment may be anywhere in any case.
-    pub(in crate::http) fn new(anywhere: bool) -> Self {
+    pub(in super::super) fn new(anywhere: bool) -> Self {
         let trusted = (!anywhere).then(|| Arc::new(proxies().collect()));
         Self { trusted, lookup: ask_system, flights: Arc::default() }
     }
