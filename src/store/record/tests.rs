@@ -50,7 +50,7 @@ fn trs_08_not_before_is_stored_and_holds_for_who_adopts_the_token() {
     let tokens = Record::from_json(stored.to_json().expose()).unwrap().tokens.unwrap();
     let adopted = tokens.adopted(at(1010));
     let usable_at = adopted.sent_at().unwrap() + adopted.usable_in().unwrap();
-    let left = usable_at.duration_since(tokio::time::Instant::now());
+    let left = usable_at.duration_since(Instant::now());
     assert!(left > Duration::from_secs(29) && left <= Duration::from_secs(30), "{left:?}");
 }
 
