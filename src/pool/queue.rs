@@ -23,8 +23,8 @@ pub(super) struct Place {
 }
 
 /// Four lines. As long as there are tenants in each of them, missed tokens, renewals and strangers begin
-/// in turn; suspects have permits of their own, and do not come twice in a row before others. So no line starves another: renewals do not wait for a
-/// crowd of new tenants, nor those for many renewals.
+/// in turn; suspects have permits of their own, and do not come twice in a row before others. So no
+/// line starves another: renewals do not wait for a crowd of new tenants, nor those for many renewals.
 ///
 /// Of strangers, the newest and the oldest come alternately. Where more arrive than can be served, the
 /// newest is served in time, and the oldest is not forgotten.

@@ -20,8 +20,9 @@ impl<T> Made<T> {
 }
 
 impl<T: TokenSource> TokenSource for Made<T> {
-    async fn fetch(&self, cx: FetchContext) -> Result<TokenSet, Error> {
-        self.0.fetch(cx).await
+    // The future itself, which may panic when it is dropped: not within one of ours.
+    fn fetch(&self, cx: FetchContext) -> impl Future<Output = Result<TokenSet, Error>> + Send {
+        self.0.fetch(cx)
     }
 }
 
