@@ -188,7 +188,7 @@ impl Slot {
         // The refresher takes an expired entry out in time. The clock catches what the refresher
         // cannot: a machine that slept, a runtime that starves. It can only shorten a token's life;
         // if the wall clock was set, whoever waits for a token sees it and restamps the entry.
-        let good = entry.slot == self.number && !entry.is_over(self.clock.coarse_wall());
+        let good = entry.slot == self.number && !entry.is_over(self.clock.coarse_wall_nanos());
         good.then_some(entry)
     }
 }

@@ -4,7 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use http::HeaderValue;
@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::sharded::this_shard;
 #[cfg(feature = "dpop")]
 use crate::dpop::{DpopKey, token_hash};
-use crate::{time::Moment, token::TokenSet};
+use crate::{
+    time::{Moment, nanoseconds_since_1970},
+    token::TokenSet,
+};
 
 /// From when to when a token is good.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +57,7 @@ impl Entry {
         Self {
             slot,
             epoch,
-            served_until: AtomicU64::new(nanoseconds(validity.expires.wall)),
+            served_until: AtomicU64::new(nanoseconds_since_1970(validity.expires.wall)),
             validity,
             headers,
             #[cfg(feature = "dpop")]
@@ -89,15 +92,15 @@ impl Entry {
         self.epoch
     }
 
-    /// Whether the token's time is over by this wall clock.
+    /// Whether the token's time is over when the wall clock shows this many nanoseconds since 1970.
     #[inline]
-    pub(super) fn is_over(&self, wall: SystemTime) -> bool {
-        nanoseconds(wall) >= self.served_until.load(Ordering::Relaxed)
+    pub(super) fn is_over(&self, nanoseconds: u64) -> bool {
+        nanoseconds >= self.served_until.load(Ordering::Relaxed)
     }
 
     /// Sets until when the wall clock lets the token be served: it was set, and another clock knows.
     pub(super) fn serve_until(&self, wall: SystemTime) {
-        self.served_until.store(nanoseconds(wall), Ordering::Relaxed);
+        self.served_until.store(nanoseconds_since_1970(wall), Ordering::Relaxed);
     }
 
     pub(crate) fn validity(&self) -> Validity {
@@ -120,11 +123,4 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("epoch", &self.epoch).finish_non_exhaustive()
     }
-}
-
-/// Since 1970, up to the year 2554.
-#[inline]
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
 }

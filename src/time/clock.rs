@@ -83,6 +83,20 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn coarse_wall(&self) -> SystemTime {
         self.now().wall
     }
+
+    /// [`coarse_wall`](Self::coarse_wall) in nanoseconds since 1970, which is what a request compares.
+    /// Default: computed from it.
+    #[inline]
+    fn coarse_wall_nanos(&self) -> u64 {
+        nanoseconds_since_1970(self.coarse_wall())
+    }
+}
+
+/// A time as nanoseconds since 1970, up to the year 2554.
+#[inline]
+pub(crate) fn nanoseconds_since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
 }
 
 /// A moment as a clock is to be believed.
@@ -144,6 +158,11 @@ impl Clock for SystemClock {
     fn coarse_wall(&self) -> SystemTime {
         if self.paused { self.now().wall } else { coarse_wall_time() }
     }
+
+    #[inline]
+    fn coarse_wall_nanos(&self) -> u64 {
+        if self.paused { nanoseconds_since_1970(self.now().wall) } else { coarse_wall_nanos() }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
@@ -168,6 +187,13 @@ mod system {
 
     pub(super) fn coarse_wall_time() -> SystemTime {
         SystemTime::UNIX_EPOCH + since_zero(clock_gettime(ClockId::RealtimeCoarse))
+    }
+
+    #[inline]
+    pub(super) fn coarse_wall_nanos() -> u64 {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        let nanoseconds = time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec);
+        u64::try_from(nanoseconds).unwrap_or_default()
     }
 
     fn since_zero(time: Timespec) -> Duration {
@@ -199,9 +225,13 @@ mod system {
     pub(super) fn coarse_wall_time() -> SystemTime {
         super::wall_time()
     }
+
+    pub(super) fn coarse_wall_nanos() -> u64 {
+        super::nanoseconds_since_1970(super::wall_time())
+    }
 }
 
-use system::{BOOT_COUNTS_SLEEP, boot_time, coarse_wall_time, steady_time};
+use system::{BOOT_COUNTS_SLEEP, boot_time, coarse_wall_nanos, coarse_wall_time, steady_time};
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ mod server_clock;
 
 pub(crate) use backoff::{full_jitter, spread};
 pub use clock::{Clock, Moment, SystemClock};
-pub(crate) use clock::{believed, instant_in};
+pub(crate) use clock::{believed, instant_in, nanoseconds_since_1970};
 pub(crate) use contained::contained;
 #[cfg(feature = "pool")]
 pub(crate) use runtime::NoTimers;
