@@ -233,8 +233,8 @@ impl Ledger {
             format!("{instance} gave up token {good:?}, which is good, after a failure")
         });
         let most = Duration::from_secs(3601);
-        // A step-up is not tried again; the renewal comes when it is due.
-        let bounded = reason == FetchReason::StepUp || retry_in <= most;
+        // A step-up is not tried again; and with a token the renewal comes when it is due.
+        let bounded = reason == FetchReason::StepUp || holds_token || retry_in <= most;
         self.require(I6, bounded, || format!("{instance} tries again in {retry_in:?}"));
     }
 
