@@ -49,7 +49,8 @@ impl Recording {
         for (number, pair) in fetches.windows(2).enumerate() {
             let [before, after] = pair else { unreachable!() };
             if before.outcome.is_ok() {
-                served_until = before.started + 750_000;
+                // The request was sent a little later than the fetch began.
+                served_until = before.started + 800_000;
             }
             let earliest = match &before.outcome {
                 Ok(())
@@ -61,7 +62,7 @@ impl Recording {
                 // or a tenth of that earlier.
                 Ok(()) => before.started + 562_500,
                 // While there is a token, it is tried again before that expires.
-                Err(_) if before.ended < served_until => before.ended + 100_000,
+                Err(_) if before.ended < served_until => before.ended + 50_000,
                 Err(_) => {
                     let asked = before.asked.map_or(0, |asked| asked.as_micros());
                     before.ended + u64::try_from(asked).unwrap().max(100_000)
