@@ -115,4 +115,4 @@ mod long {
 
 /// Days on which less happens than on others: those of the inner loop.
 const QUIET: [u64; 2] = [41, 13];
-const MANY: std::ops::Range<u64> = 20..30;
+const MANY: std::ops::Range<u64> = 20..24;
