@@ -399,13 +399,16 @@ impl<'a> Task<'a> {
     fn refuse_step_up(&mut self, fetch: &Fetch, error: &Error) {
         let now = self.clock.now();
         let held = self.facts.held;
-        self.shared.tell(|status| {
+        let told = self.shared.tell(|status| {
             if status.state == State::Due {
                 status.state = State::Fresh;
             }
             status.fetching = false;
             status.finished += 1;
         });
+        if !told {
+            return;
+        }
         self.shared.sink.emit(&Event::Failed {
             reason: FetchReason::StepUp,
             error,
